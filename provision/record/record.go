@@ -1,0 +1,228 @@
+// Package record is the stored form of hubs and devices, shared by the stores.
+//
+// Records are protobuf messages that carry a schema number. Fields of a newer
+// schema survive a rewrite by an older version, so that versions N and N+1 can
+// run side by side on one store. What follows from the key (hub, device ID) or
+// from another field is left out: a device takes about 140 bytes.
+package record
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/provision/record/recordpb"
+	"github.com/hubgate/hubgate/trust"
+)
+
+// Schema is the version of the form that this build writes.
+const Schema = 1
+
+// ErrCorrupt marks bytes that are no record.
+var ErrCorrupt = errors.New("corrupt record")
+
+// EncodeHub returns the stored form of a hub.
+func EncodeHub(h provision.Hub) ([]byte, error) {
+	m := &recordpb.Hub{
+		Schema:           Schema,
+		Id:               h.ID.UUID[:],
+		Name:             h.Name,
+		Version:          h.Version,
+		Declared:         h.Declared,
+		Disabled:         h.Disabled,
+		Deleting:         h.Deleting,
+		AutoProvisioning: h.AutoProvisioning,
+		SniOnly:          h.SNIOnly,
+		UnicodeNames:     h.UnicodeNames,
+		Anchors:          h.Anchors,
+		Intermediates:    h.Intermediates,
+		Created:          nanos(h.CreatedAt),
+		Updated:          unlessEqual(nanos(h.UpdatedAt), nanos(h.CreatedAt)),
+	}
+	m.ProtoReflect().SetUnknown(h.Unknown)
+	return marshal(m)
+}
+
+// DecodeHub reads the stored form of a hub. Its error is ErrCorrupt.
+func DecodeHub(b []byte) (provision.Hub, error) {
+	var m recordpb.Hub
+	if err := unmarshal(b, &m); err != nil {
+		return provision.Hub{}, fmt.Errorf("hub: %w", err)
+	}
+	if len(m.Id) != 16 || m.Name == "" {
+		return provision.Hub{}, fmt.Errorf("hub: %w: no ID or no name", ErrCorrupt)
+	}
+	return provision.Hub{
+		ID:               provision.HubID{UUID: [16]byte(m.Id)},
+		Name:             m.Name,
+		Version:          m.Version,
+		Declared:         m.Declared,
+		Disabled:         m.Disabled,
+		Deleting:         m.Deleting,
+		AutoProvisioning: m.AutoProvisioning,
+		SNIOnly:          m.SniOnly,
+		UnicodeNames:     m.UnicodeNames,
+		Anchors:          m.Anchors,
+		Intermediates:    m.Intermediates,
+		CreatedAt:        instant(m.Created),
+		UpdatedAt:        instant(orElse(m.Updated, m.Created)),
+		Unknown:          m.ProtoReflect().GetUnknown(),
+	}, nil
+}
+
+// EncodeDevice returns the stored form of a device, without its hub and ID.
+func EncodeDevice(d provision.Device) ([]byte, error) {
+	m := &recordpb.Device{
+		Schema:                   Schema,
+		Name:                     d.Name,
+		Version:                  d.Version,
+		Disabled:                 d.Disabled,
+		AllowInsecure:            d.AllowInsecure,
+		AllowMultipleConnections: d.AllowMultipleConnections,
+		FirstKey:                 d.FirstKey[:],
+		Anchor:                   d.Anchor[:],
+		Created:                  nanos(d.CreatedAt),
+		Updated:                  unlessEqual(nanos(d.UpdatedAt), nanos(d.CreatedAt)),
+	}
+	if d.Description != provision.ProvisionedBy(d.ProvisionedFrom) {
+		m.Description = &d.Description
+	}
+	if d.CurrentKey != d.FirstKey {
+		m.CurrentKey = d.CurrentKey[:]
+	}
+	if d.Issuer != d.Anchor {
+		m.Issuer = d.Issuer[:]
+	}
+	if d.ProvisionedFrom.IsValid() {
+		m.ProvisionedFrom = d.ProvisionedFrom.AsSlice()
+	}
+	if f := d.Filters; f != nil {
+		m.Filters = &recordpb.Filters{Publish: filterPB(f.Publish), Subscribe: filterPB(f.Subscribe)}
+	}
+	m.ProtoReflect().SetUnknown(d.Unknown)
+	return marshal(m)
+}
+
+// DecodeDevice reads the stored form of a device of that hub. Its error is
+// ErrCorrupt.
+func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
+	var m recordpb.Device
+	if err := unmarshal(b, &m); err != nil {
+		return provision.Device{}, fmt.Errorf("device: %w", err)
+	}
+	d := provision.Device{
+		ID:                       provision.DeviceIDOf(hub, m.Name),
+		Hub:                      hub,
+		Name:                     m.Name,
+		Version:                  m.Version,
+		Disabled:                 m.Disabled,
+		AllowInsecure:            m.AllowInsecure,
+		AllowMultipleConnections: m.AllowMultipleConnections,
+		CreatedAt:                instant(m.Created),
+		UpdatedAt:                instant(orElse(m.Updated, m.Created)),
+		Unknown:                  m.ProtoReflect().GetUnknown(),
+	}
+	var errs [5]error
+	if m.Name == "" {
+		errs[0] = errors.New("no name")
+	}
+	d.FirstKey, errs[1] = keyHash(m.FirstKey, trust.KeyHash{})
+	d.CurrentKey, errs[2] = keyHash(m.CurrentKey, d.FirstKey)
+	d.Anchor, errs[3] = keyHash(m.Anchor, trust.KeyHash{})
+	d.Issuer, errs[4] = keyHash(m.Issuer, d.Anchor)
+	if err := errors.Join(errs[:]...); err != nil {
+		return provision.Device{}, fmt.Errorf("device: %w: %w", ErrCorrupt, err)
+	}
+	if len(m.ProvisionedFrom) > 0 {
+		addr, ok := netip.AddrFromSlice(m.ProvisionedFrom)
+		if !ok {
+			return provision.Device{}, fmt.Errorf("device: %w: address of %d bytes", ErrCorrupt, len(m.ProvisionedFrom))
+		}
+		d.ProvisionedFrom = addr
+	}
+	d.Description = provision.ProvisionedBy(d.ProvisionedFrom)
+	if m.Description != nil {
+		d.Description = *m.Description
+	}
+	if f := m.Filters; f != nil {
+		d.Filters = &provision.Filters{Publish: filter(f.Publish), Subscribe: filter(f.Subscribe)}
+	}
+	return d, nil
+}
+
+func marshal(m proto.Message) ([]byte, error) {
+	// Deterministic, so that equal records are equal bytes: the stores compare
+	// bytes to find out whether a record changed under an edit.
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return b, nil
+}
+
+func unmarshal(b []byte, m interface {
+	proto.Message
+	GetSchema() uint32
+}) error {
+	if err := proto.Unmarshal(b, m); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if m.GetSchema() == 0 {
+		return fmt.Errorf("%w: no schema number", ErrCorrupt)
+	}
+	return nil
+}
+
+// keyHash reads a hash; an absent one takes the given value.
+func keyHash(b []byte, absent trust.KeyHash) (trust.KeyHash, error) {
+	switch len(b) {
+	case 0:
+		return absent, nil
+	case len(trust.KeyHash{}):
+		return trust.KeyHash(b), nil
+	default:
+		return trust.KeyHash{}, fmt.Errorf("key hash of %d bytes", len(b))
+	}
+}
+
+func filterPB(f provision.Filter) *recordpb.Filter {
+	return &recordpb.Filter{Reject: f.Reject, Topics: f.Topics}
+}
+
+func filter(m *recordpb.Filter) provision.Filter {
+	return provision.Filter{Reject: m.GetReject(), Topics: m.GetTopics()}
+}
+
+// nanos is 0 for the zero time, so that it takes no bytes and comes back as
+// the zero time.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func instant(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
+
+func unlessEqual(v, other int64) int64 {
+	if v == other {
+		return 0
+	}
+	return v
+}
+
+func orElse(v, other int64) int64 {
+	if v == 0 {
+		return other
+	}
+	return v
+}

@@ -1,0 +1,158 @@
+package provision
+
+import (
+	"context"
+	"time"
+)
+
+// DefaultPartitions is how many partitions a new store has. The number is fixed
+// when a store is first used.
+const DefaultPartitions = 64
+
+// Creation is one first connection: the device to create, the hub version that
+// the decision to create it was made with, and the event that tells of it.
+type Creation struct {
+	Device     Device
+	HubVersion uint64
+	Event      Event
+}
+
+// Store is what the Gate needs of a store. Every method honours the context's
+// deadline; a store that does not answer returns an error that is
+// ErrUnavailable. Methods are safe for concurrent use.
+type Store interface {
+	// Partitions is the number of partitions, fixed for the store's life.
+	Partitions() int
+	// Hub returns a hub's record, ErrNotFound if there is none. For a declared
+	// hub it holds only what the store knows: ID, name, Declared.
+	Hub(ctx context.Context, id HubID) (Hub, error)
+	// Hubs returns the hubs of one partition, in no order.
+	Hubs(ctx context.Context, partition int) ([]Hub, error)
+	// Learned returns the intermediates (DER) that the hub has learned.
+	Learned(ctx context.Context, hub HubID) ([][]byte, error)
+	// Device returns the device of that name, ErrNotFound if there is none.
+	Device(ctx context.Context, hub HubID, name string) (Device, error)
+	// CreateDevice creates the device and appends the event in one atomic step,
+	// unless a device of that name exists: then it returns that one and false.
+	// It returns ErrHubChanged, and creates nothing, if the hub is gone, being
+	// deleted, or of another version; ErrStoreChanged if the store is not the
+	// one it was at start. Once a change of a hub is acknowledged, no creation
+	// that was decided before it succeeds.
+	CreateDevice(ctx context.Context, c Creation) (Device, bool, error)
+	// Learn remembers intermediates (DER) of a successful path, at most
+	// MaxLearned per hub; what exceeds that is dropped. What is known already
+	// is no change.
+	Learn(ctx context.Context, hub HubID, intermediates [][]byte) error
+	// Watch follows the change feed until the context ends, telling sink of
+	// every change made by any process from the moment it first calls
+	// sink.Fresh for the partition. It reconnects by itself and returns only
+	// the context's error.
+	Watch(ctx context.Context, sink Sink) error
+}
+
+// Change is one entry of the change feed.
+type Change struct {
+	Kind   ChangeKind
+	Hub    HubID
+	Device DeviceID // zero unless Kind is DeviceChanged
+}
+
+// ChangeKind says what an entry of the change feed is about.
+type ChangeKind uint8
+
+// Kinds of change. Creation of a device is none: nobody caches its absence.
+const (
+	HubChanged     ChangeKind = iota + 1 // created, edited, deleted
+	DeviceChanged                        // edited, deleted
+	LearnedChanged                       // an intermediate was learned
+)
+
+// Sink receives the change feed. Calls for one partition are made in order; the
+// methods must not block.
+type Sink interface {
+	// Changed tells of one change.
+	Changed(partition int, c Change)
+	// Lost tells that entries of the partition may be missing (a gap, a store
+	// that went back in time): whatever was cached of it is in doubt.
+	Lost(partition int)
+	// Fresh tells that all changes made in the partition before that moment
+	// have been reported.
+	Fresh(partition int, at time.Time)
+}
+
+// Update is one change of a device by an administrator.
+type Update struct {
+	Hub    HubID
+	Device DeviceID
+	// Change edits the record; an error from it ends the update and is
+	// returned. It may be called more than once.
+	Change func(*Device) error
+	// Event tells of the change; it is made from the record after it.
+	Event func(Device) Event
+}
+
+// Order is the order of a list of devices.
+type Order uint8
+
+// Orders.
+const (
+	ByName Order = iota
+	ByCreation
+)
+
+// Stored is an event in the outbox of a partition.
+type Stored struct {
+	// Seq numbers the events of a partition from 1, without gaps: a gap in
+	// what is read means that retention took entries.
+	Seq   uint64
+	Event Event
+}
+
+// HubRegistry is what administration of hubs needs of a store, beyond Store.
+type HubRegistry interface {
+	// ClaimHub records a declared hub: its ID, its name and the file that
+	// declares it. It returns ErrExists if the name belongs to another hub or
+	// the ID to a stored one. Claiming what is claimed is no change.
+	ClaimHub(ctx context.Context, hub Hub) error
+	// CreateHub stores a new hub with version 1, ErrExists if the name or ID
+	// is taken.
+	CreateHub(ctx context.Context, hub Hub, event Event) (Hub, error)
+	// UpdateHub edits a stored hub and raises its version. An error from
+	// change ends the update and is returned; change may be called more than
+	// once. When it returns, no creation decided before the change succeeds.
+	UpdateHub(ctx context.Context, id HubID, change func(*Hub) error, event func(Hub) Event) (Hub, error)
+	// DeleteHub removes the hub and everything of its own. Its first step
+	// marks it as Deleting and appends the event, after which nothing is
+	// created; a deletion that was cut short is finished by calling again. The
+	// hub's name is free once it returns. Its events stay until retention
+	// takes them.
+	DeleteHub(ctx context.Context, id HubID, event Event) error
+	// HubByName returns the hub of that name, ErrNotFound if there is none.
+	HubByName(ctx context.Context, name string) (Hub, error)
+}
+
+// DeviceRegistry is what administration of devices needs of a store, beyond
+// Store.
+type DeviceRegistry interface {
+	// DeviceByID returns the device, ErrNotFound if there is none.
+	DeviceByID(ctx context.Context, hub HubID, id DeviceID) (Device, error)
+	// Devices returns up to limit devices after the cursor ("" = from the
+	// start) and the cursor of the next page, "" at the end. A device that is
+	// there from first page to last is listed exactly once.
+	Devices(ctx context.Context, hub HubID, order Order, cursor string, limit int) ([]Device, string, error)
+	// CountDevices returns how many devices the hub has.
+	CountDevices(ctx context.Context, hub HubID) (int, error)
+	// UpdateDevice edits the record and raises its version.
+	UpdateDevice(ctx context.Context, u Update) (Device, error)
+	// DeleteDevice removes the device, ErrNotFound if there is none. The event
+	// is made from the record as it last was.
+	DeleteDevice(ctx context.Context, hub HubID, id DeviceID, event func(Device) Event) error
+}
+
+// Outbox is what readers of events need of a store.
+type Outbox interface {
+	// Events returns up to limit events of the partition after seq.
+	Events(ctx context.Context, partition int, after uint64, limit int) ([]Stored, error)
+	// LastEvent returns the seq of the partition's newest event, 0 if none.
+	LastEvent(ctx context.Context, partition int) (uint64, error)
+}
