@@ -1,7 +1,10 @@
 package provision
 
 import (
+	"net/netip"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Severity of a hub event.
@@ -41,4 +44,50 @@ type Event struct {
 	SourceAddress string     `json:"source-address,omitempty"`
 	Decision      string     `json:"decision-id,omitempty"`
 	Count         int        `json:"count"`
+}
+
+// Act is what an administrator did to a device or a hub: the reason of the
+// event that tells of it.
+type Act string
+
+// Acts.
+const (
+	Created  Act = "created"
+	Updated  Act = "updated"
+	Enabled  Act = "enabled"
+	Disabled Act = "disabled"
+	Deleted  Act = "deleted"
+)
+
+// OnDevice is the event of an administrator's act on a device.
+func (a Act) OnDevice(d Device, now time.Time) Event {
+	return Event{
+		ID: newID(), SpecVersion: eventSpecVersion, Time: now, Severity: SeverityInfo,
+		ObjectType: ObjectDevice, ObjectID: d.ID.String(), ObjectName: d.Name, Hub: d.Hub,
+		Message: "device was " + string(a), Reason: string(a), Count: 1,
+	}
+}
+
+// OnHub is the event of an administrator's act on a hub.
+func (a Act) OnHub(h Hub, now time.Time) Event {
+	return Event{
+		ID: newID(), SpecVersion: eventSpecVersion, Time: now, Severity: SeverityInfo,
+		ObjectType: ObjectHub, ObjectID: h.ID.String(), ObjectName: h.Name, Hub: h.ID,
+		Message: "hub was " + string(a), Reason: string(a), Count: 1,
+	}
+}
+
+// provisionedEvent tells that a device created itself.
+func provisionedEvent(d Device, from netip.Addr, decision string, now time.Time) Event {
+	return Event{
+		ID: newID(), SpecVersion: eventSpecVersion, Time: now, Severity: SeverityInfo,
+		ObjectType: ObjectDevice, ObjectID: d.ID.String(), ObjectName: d.Name, Hub: d.Hub,
+		Message: DeviceProvisioned.Message(), Reason: string(DeviceProvisioned),
+		SourceAddress: from.String(), Decision: decision, Count: 1,
+	}
+}
+
+// newID returns a UUIDv7 (RFC 9562), which sorts by time.
+func newID() string {
+	return uuid.Must(uuid.NewV7()).String()
 }
