@@ -1,0 +1,54 @@
+package envoy
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+const (
+	// maxReply bounds hubgate's answer to a check, in bytes.
+	maxReply = 64 << 10
+	// checkRetries is how often a check that never reached hubgate is sent to
+	// another replica. Checks are idempotent.
+	checkRetries = 2
+)
+
+// authzService is the call to hubgate that both listeners make. The metadata
+// is part of hubgate's contract: what Envoy knows of the connection, but has
+// no place for in a CheckRequest.
+func (b *builder) authzService(hub string) *corev3.GrpcService {
+	node := b.options.NodeID
+	if node == "" {
+		node = "%HOSTNAME%"
+	}
+	metadata := []*corev3.HeaderValue{
+		{Key: "hubgate-chain-sha256", Value: "%DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256%"},
+		{Key: "hubgate-connection", Value: "%CONNECTION_ID%"},
+		{Key: "hubgate-node", Value: node},
+	}
+	if hub != "" {
+		metadata = append(metadata, &corev3.HeaderValue{Key: "hubgate-hub", Value: hub})
+	}
+	return &corev3.GrpcService{
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+			ClusterName:             hubgateName,
+			MaxReceiveMessageLength: wrapperspb.UInt32(maxReply),
+			SkipEnvoyHeaders:        true,
+		}},
+		Timeout:         durationpb.New(b.options.Hubgate.CheckTimeout),
+		InitialMetadata: metadata,
+		RetryPolicy: &corev3.RetryPolicy{
+			NumRetries: wrapperspb.UInt32(checkRetries),
+			RetryOn:    "connect-failure,refused-stream,reset-before-request",
+			RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{
+				Name: "envoy.retry_host_predicates.previous_hosts",
+				ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{
+					TypedConfig: b.pack(&previoushostsv3.PreviousHostsPredicate{}),
+				},
+			}},
+			HostSelectionRetryMaxAttempts: checkRetries,
+		},
+	}
+}

@@ -1,0 +1,60 @@
+package envoy
+
+import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/ext_authz/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// brokerAttempts is how many brokers are tried for one connection.
+const brokerAttempts = 3
+
+func (b *builder) mqttListener() *listenerv3.Listener {
+	m := b.options.MQTT
+	return b.listener(listenerSpec{
+		name:           mqttName,
+		listen:         m.Listen,
+		alpn:           []string{"mqtt"},
+		proxyProtocol:  m.ProxyProtocol,
+		maxConnections: m.MaxConnections,
+		filters: []*listenerv3.Filter{
+			b.filter("envoy.filters.network.ext_authz", b.connectionAuthz()),
+			b.filter("envoy.filters.network.tcp_proxy", b.brokerProxy()),
+		},
+	})
+}
+
+func (b *builder) brokerCluster() *clusterv3.Cluster {
+	return b.cluster(clusterSpec{name: brokerName, addresses: b.options.MQTT.Brokers})
+}
+
+// connectionAuthz asks hubgate at the first byte of a connection. Its answer
+// leaves hub_id, device_id, device_name and session_id in the connection's
+// dynamic metadata, namespace envoy.filters.network.ext_authz.
+func (b *builder) connectionAuthz() *extauthzv3.ExtAuthz {
+	return &extauthzv3.ExtAuthz{
+		StatPrefix:             mqttName,
+		GrpcService:            b.authzService(b.options.MQTT.Hub),
+		TransportApiVersion:    corev3.ApiVersion_V3,
+		IncludePeerCertificate: true,
+		IncludeTlsSession:      true,
+		SendTlsAlertOnDenial:   true,
+	}
+}
+
+// brokerProxy opens the broker's side only when data has passed the check.
+func (b *builder) brokerProxy() *tcpproxyv3.TcpProxy {
+	return &tcpproxyv3.TcpProxy{
+		StatPrefix:          mqttName,
+		ClusterSpecifier:    &tcpproxyv3.TcpProxy_Cluster{Cluster: brokerName},
+		IdleTimeout:         durationpb.New(b.options.MQTT.IdleTimeout),
+		MaxConnectAttempts:  wrapperspb.UInt32(brokerAttempts),
+		UpstreamConnectMode: tcpproxyv3.UpstreamConnectMode_ON_DOWNSTREAM_DATA,
+		MaxEarlyDataBytes:   wrapperspb.UInt32(bufferLimit),
+		AccessLog:           b.accessLog(connectionLogFields),
+	}
+}
