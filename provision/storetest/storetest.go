@@ -1,0 +1,134 @@
+// Package storetest holds every store to the contracts of package provision:
+// one suite, contention included, run by boltstore and redisstore alike. What
+// the contracts leave open and both stores must agree on is decided here.
+//
+// A test makes its own hubs with random IDs and names and looks at nothing
+// else, so that the suite runs in parallel on one shared server.
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+// Store is everything that a store offers.
+type Store interface {
+	provision.Store
+	provision.HubRegistry
+	provision.DeviceRegistry
+	provision.Outbox
+}
+
+// Fixture is a store under test.
+type Fixture struct {
+	Store Store
+	// Replica returns another handle on the same data, as a second hubgate
+	// would have. Nil for a store that has a single owner: then the tests of
+	// two replicas use Store twice.
+	Replica func(t *testing.T) Store
+}
+
+func (f Fixture) replica(t *testing.T) Store {
+	if f.Replica == nil {
+		return f.Store
+	}
+	return f.Replica(t)
+}
+
+// Options sizes the suite. The zero value is the everyday size, which suits
+// -race on two cores.
+type Options struct {
+	Goroutines int           // that race, in one process
+	Names      int           // that they race for
+	HubDevices int           // of the hub that is deleted
+	Fences     int           // rounds of each fence test
+	Storm      time.Duration // how long creators run before each fence
+}
+
+// FromEnv returns the everyday size, or with HUBGATE_SOAK=1 that of a long run.
+func FromEnv() Options {
+	if os.Getenv("HUBGATE_SOAK") == "1" {
+		return Options{Goroutines: 64, Names: 20_000, HubDevices: 50_000, Fences: 50, Storm: 500 * time.Millisecond}
+	}
+	return Options{}
+}
+
+func (o Options) withDefaults() Options {
+	o.Goroutines = cmp.Or(o.Goroutines, 64)
+	o.Names = cmp.Or(o.Names, 1_000)
+	o.HubDevices = cmp.Or(o.HubDevices, 3_000)
+	o.Fences = cmp.Or(o.Fences, 3)
+	o.Storm = cmp.Or(o.Storm, 60*time.Millisecond)
+	return o
+}
+
+// Run runs the suite. open returns a fixture that lives as long as the test it
+// is called with; fixtures may share their data.
+func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
+	o = o.withDefaults()
+	for name, test := range map[string]func(t *testing.T, f Fixture){
+		"hub is created and found":           testHubCreated,
+		"hub names and IDs are unique":       testHubUnique,
+		"hubs are listed by partition":       testHubsByPartition,
+		"declared hubs are claimed":          testClaim,
+		"hub is updated":                     testHubUpdated,
+		"hub is renamed":                     testHubRenamed,
+		"concurrent hub updates all land":    testHubUpdatesConcurrent,
+		"device is created once":             testDeviceCreated,
+		"device is not found":                testDeviceNotFound,
+		"stale creations are refused":        testStaleCreation,
+		"device is updated":                  testDeviceUpdated,
+		"concurrent device updates all land": testDeviceUpdatesConcurrent,
+		"device is deleted":                  testDeviceDeleted,
+		"unknown fields survive":             testUnknownFields,
+		"any name is a name":                 testNames,
+		"context is honoured":                testContext,
+		"first connections race":             func(t *testing.T, f Fixture) { testRace(t, f, o) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}
+
+// patience bounds a test: far more than it needs on a busy machine, so that a
+// store that hangs fails the test that hung it.
+const patience = 2 * time.Minute
+
+func testContextOf(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// must fails the test on an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// got fails the test on the call's error and returns its value.
+func got[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		must(t, err)
+		return v
+	}
+}
+
+// wantErr fails the test unless the error is the wanted one.
+func wantErr(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: error %v, want %v", what, err, want)
+	}
+}
