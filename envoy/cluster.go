@@ -60,7 +60,7 @@ func (b *builder) cluster(spec clusterSpec) *clusterv3.Cluster {
 			MaxConnections: limit, MaxPendingRequests: limit, MaxRequests: limit, MaxRetries: limit,
 		}}},
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
-			TcpKeepalive: keepalive(b.options.TCPKeepalive),
+			TcpKeepalive: tcpKeepalive(b.options.TCPKeepalive),
 		},
 	}
 	if options := b.httpOptions(spec.protocol); options != nil {

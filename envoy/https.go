@@ -70,7 +70,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{{
 			Name:        "envoy.http.early_header_mutation.header_mutation",
-			TypedConfig: b.pack(&earlyv3.HeaderMutation{Mutations: identityRemovals()}),
+			TypedConfig: b.pack(&earlyv3.HeaderMutation{Mutations: b.requestRemovals()}),
 		}},
 		UseRemoteAddress:  wrapperspb.Bool(true),
 		XffNumTrustedHops: h.TrustedHops,
@@ -154,27 +154,39 @@ func (b *builder) routes() *routev3.RouteConfiguration {
 	}
 }
 
+// requestRemovals are made before anything looks at a request's headers.
+func (b *builder) requestRemovals() []*mutationv3.HeaderMutation {
+	// Envoy itself lets some x-envoy-* of strangers through.
+	removals := append(identityRemovals(), removePrefix("x-envoy-"))
+	if b.options.HTTPS.TrustedHops == 0 {
+		// Envoy appends to the first of these; without a proxy in front, what
+		// was there before is the device's own invention.
+		removals = append(removals, remove("x-forwarded-for"), remove("forwarded"), remove("x-real-ip"))
+	}
+	return removals
+}
+
 // identityRemovals drop what only hubgate may say about a request.
 func identityRemovals() []*mutationv3.HeaderMutation {
-	return []*mutationv3.HeaderMutation{
-		{Action: &mutationv3.HeaderMutation_Remove{Remove: "x-hub-id"}},
-		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
-			RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
-				KeyMatcher: &matcherv3.StringMatcher{
-					MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "x-device-"},
-					IgnoreCase:   true,
-				},
-			},
+	return []*mutationv3.HeaderMutation{remove("x-hub-id"), removePrefix("x-device-")}
+}
+
+func remove(name string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}}
+}
+
+func removePrefix(prefix string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+		RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix},
 		}},
-	}
+	}}
 }
 
 // forgedTrailers drops the same from a request's trailers, which early header
 // mutation does not see and HTTP/2 backends may take for headers.
 func forgedTrailers() *headermutationv3.HeaderMutation {
-	removals := append(identityRemovals(), &mutationv3.HeaderMutation{
-		Action: &mutationv3.HeaderMutation_Remove{Remove: "x-forwarded-client-cert"},
-	})
+	removals := append(identityRemovals(), remove("x-forwarded-client-cert"))
 	return &headermutationv3.HeaderMutation{
 		Mutations: &headermutationv3.Mutations{RequestTrailersMutations: removals},
 	}

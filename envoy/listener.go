@@ -48,7 +48,7 @@ func (b *builder) listener(spec listenerSpec) *listenerv3.Listener {
 		StatPrefix:       spec.name,
 		Address:          endpointAddress(spec.listen),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
-		TcpKeepalive:     keepalive(b.options.TCPKeepalive),
+		TcpKeepalive:     tcpKeepalive(b.options.TCPKeepalive),
 		FilterChains: []*listenerv3.FilterChain{{
 			Name:                          spec.name,
 			Filters:                       spec.filters,
@@ -136,7 +136,7 @@ func file(name string) *corev3.DataSource {
 	return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: name}}
 }
 
-func keepalive(idle time.Duration) *corev3.TcpKeepalive {
+func tcpKeepalive(idle time.Duration) *corev3.TcpKeepalive {
 	seconds := uint32(idle / time.Second)
 	return &corev3.TcpKeepalive{
 		KeepaliveProbes:   wrapperspb.UInt32(keepaliveProbes),
