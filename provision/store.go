@@ -23,6 +23,10 @@ type Creation struct {
 type Store interface {
 	// Partitions is the number of partitions, fixed for the store's life.
 	Partitions() int
+	// Replaced reports whether the store, when it was last heard of, was
+	// another than the one that was opened (another store ID, or none). It does
+	// no I/O; Watch and the operations keep it current.
+	Replaced() bool
 	// Hub returns a hub's record, ErrNotFound if there is none. For a declared
 	// hub it holds only what the store knows: ID, name, Declared.
 	Hub(ctx context.Context, id HubID) (Hub, error)
@@ -30,6 +34,10 @@ type Store interface {
 	Hubs(ctx context.Context, partition int) ([]Hub, error)
 	// Learned returns the intermediates (DER) that the hub has learned.
 	Learned(ctx context.Context, hub HubID) ([][]byte, error)
+	// ClaimHub records a declared hub: its ID, its name and the file that
+	// declares it. It returns ErrExists if the name belongs to another hub or
+	// the ID to a stored one. Claiming what is claimed is no change.
+	ClaimHub(ctx context.Context, hub Hub) error
 	// Device returns the device of that name, ErrNotFound if there is none.
 	Device(ctx context.Context, hub HubID, name string) (Device, error)
 	// CreateDevice creates the device and appends the event in one atomic step,
@@ -110,10 +118,6 @@ type Stored struct {
 
 // HubRegistry is what administration of hubs needs of a store, beyond Store.
 type HubRegistry interface {
-	// ClaimHub records a declared hub: its ID, its name and the file that
-	// declares it. It returns ErrExists if the name belongs to another hub or
-	// the ID to a stored one. Claiming what is claimed is no change.
-	ClaimHub(ctx context.Context, hub Hub) error
 	// CreateHub stores a new hub with version 1, ErrExists if the name or ID
 	// is taken.
 	CreateHub(ctx context.Context, hub Hub, event Event) (Hub, error)

@@ -1,0 +1,147 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+const (
+	// maxBatch bounds how many changes one transaction makes, and so how long
+	// it keeps the later ones waiting.
+	maxBatch = 512
+	// replacedInterval is how often the file is looked for at its path.
+	replacedInterval = 500 * time.Millisecond
+)
+
+// op is one change on its way to the writer. apply decides and then writes: an
+// error that it returns is its decision, and nothing was written.
+type op struct {
+	ctx   context.Context
+	apply func(*txn) error
+	done  chan error
+}
+
+// write hands a change to the writer and waits until it is durable. When the
+// context ends first the outcome is unknown, and what apply sets must not be
+// looked at.
+func (s *Store) write(ctx context.Context, apply func(*txn) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", provision.ErrUnavailable, err)
+	}
+	o := &op{ctx: ctx, apply: apply, done: make(chan error, 1)}
+	select {
+	case s.queue <- o:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", provision.ErrUnavailable, ctx.Err())
+	case <-s.stopped:
+		return errStopped
+	}
+	select {
+	case err := <-o.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", provision.ErrUnavailable, ctx.Err())
+	case <-s.stopped:
+		select {
+		case err := <-o.done: // it was in the last batch
+			return err
+		default:
+			return errStopped
+		}
+	}
+}
+
+var errStopped = fmt.Errorf("%w: the store is closed", provision.ErrUnavailable)
+
+// Run makes the changes until the context ends or Close is called; then it
+// returns nil. It runs once.
+func (s *Store) Run(ctx context.Context) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return errors.New("the store runs already, or was closed")
+	}
+	defer close(s.stopped)
+	tick := time.NewTicker(replacedInterval)
+	defer tick.Stop()
+	batch := make([]*op, 0, maxBatch)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.closing:
+			return nil
+		case <-tick.C:
+			s.checkReplaced()
+		case first := <-s.queue:
+			batch = s.fill(append(batch[:0], first))
+			s.commit(batch)
+			clear(batch)
+		}
+	}
+}
+
+// fill adds what waits to the batch.
+func (s *Store) fill(batch []*op) []*op {
+	// Those that the last commit answered are often about to come back: let
+	// them, once, instead of making a transaction for the first of them alone.
+	// It costs a lone caller next to nothing, as nobody else is there to run.
+	runtime.Gosched()
+	for len(batch) < maxBatch {
+		select {
+		case o := <-s.queue:
+			batch = append(batch, o)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit applies the batch in one transaction and answers every caller. A
+// change that was decided against has written nothing, so its neighbours land;
+// only a failure of the file itself fails them all.
+func (s *Store) commit(batch []*op) {
+	decisions := make([]error, len(batch))
+	failure := s.transact(func(t *txn) {
+		for i, o := range batch {
+			if err := o.ctx.Err(); err != nil {
+				decisions[i] = fmt.Errorf("%w: %w", provision.ErrUnavailable, err)
+				continue
+			}
+			decisions[i] = o.apply(t)
+		}
+	})
+	for i, o := range batch {
+		o.done <- errors.Join(failure, decisions[i])
+	}
+}
+
+// transact makes the changes durable, and known to those who watch.
+func (s *Store) transact(apply func(*txn)) error {
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return fmt.Errorf("%w: %w", provision.ErrUnavailable, err)
+	}
+	t := newTxn(tx, s)
+	apply(t)
+	t.finish()
+	if t.failure != nil || !t.dirty {
+		if err := errors.Join(t.failure, tx.Rollback()); err != nil {
+			return fmt.Errorf("%w: %w", provision.ErrUnavailable, err)
+		}
+		return nil
+	}
+	s.feed.committing()
+	err = tx.Commit()
+	// A commit that failed in its last step may have happened: who watches is
+	// better told once too often.
+	s.feed.committed(t.changes)
+	if err != nil {
+		return fmt.Errorf("%w: %w", provision.ErrUnavailable, err)
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hubgate/hubgate/trust"
+)
+
+// Facts are what a decision is made of. The Gate gathers them; Decide judges
+// them. A fact that an earlier step makes pointless is left out.
+type Facts struct {
+	Connection Connection
+	Now        time.Time
+
+	// Chain is the parsed chain, nil if Leaf is empty or ChainErr is set.
+	Chain    *trust.Chain
+	ChainErr error // a *trust.Error
+
+	// Hub is the hub that the connection belongs to, nil if none was found:
+	// then NoHub says why.
+	Hub   *Hub
+	NoHub Problem
+	// HubFrom tells how the hub was found: "hint", "SNI" or "issuer".
+	HubFrom string
+	// AuthorityHub is the hub that the HTTP authority names: nil if it names
+	// none. AuthorityUnknown is set if it names one that does not exist.
+	AuthorityHub     *HubID
+	AuthorityUnknown bool
+
+	// Path is the verified chain under the hub's anchors, unless PathErr.
+	Path    trust.Path
+	PathErr error // a *trust.Error, or another error: ours
+	// NameIsHub reports whether a name is the ID of some hub.
+	NameIsHub func(name string) bool
+
+	// Looked is set once the store was asked for the device. Device is nil if
+	// the hub does not know it. StoreErr is set if the store did not tell.
+	Looked   bool
+	Device   *Device
+	StoreErr error
+}
+
+// finding is what a step says: no reason to stop, or why it ends the check.
+type finding struct {
+	reason Reason // "" = go on
+	detail string // what was found, for operators
+}
+
+// step is one row of the decision table.
+type step struct {
+	name  string
+	check func(f *Facts, d *Decision) finding
+}
+
+// steps is the decision table, in order: the first step with a reason ends the
+// check.
+var steps = []step{
+	{"certificate presented", usable},
+	{"within limits", withinLimits},
+	{"hub found", hubFound},
+	{"hub enabled", hubEnabled},
+	{"chain verifies", chainVerifies},
+	{"name fits", nameFits},
+	{"device", device},
+}
+
+// Decide judges the facts. It is pure: the same facts give the same decision.
+// It returns false when the facts that are there do not decide: then
+// Decision.DeviceName is the device to look up, and Decide is called again with
+// Looked set. DeviceProvisioned means that the device may be created, not that
+// it has been.
+func Decide(f *Facts) (Decision, bool) {
+	var d Decision
+	for _, s := range steps {
+		found := s.check(f, &d)
+		if f.Connection.DryRun {
+			ok := found.reason == "" || found.reason.Outcome() == Allow
+			d.Steps = append(d.Steps, Step{Name: s.name, OK: ok, Detail: found.detail})
+		}
+		if found.reason != "" {
+			d.Reason, d.Detail = found.reason, found.detail
+			return d, true
+		}
+	}
+	return d, false
+}
+
+func usable(f *Facts, _ *Decision) finding {
+	c := &f.Connection
+	switch {
+	case c.Problem != nil:
+		return finding{c.Problem.Reason, c.Problem.Detail}
+	case !c.TLS:
+		return finding{NoCertificate, "the connection is not TLS"}
+	case len(c.Leaf) == 0:
+		return finding{NoCertificate, "the device presented no certificate"}
+	}
+	return finding{detail: fmt.Sprintf("%s over TLS, %d certificates presented", c.Protocol, max(1, len(c.Presented)))}
+}
+
+func withinLimits(f *Facts, d *Decision) finding {
+	if f.ChainErr != nil {
+		return chainFinding(f.ChainErr, d)
+	}
+	if !f.Connection.DryRun {
+		return finding{}
+	}
+	return finding{detail: fmt.Sprintf("leaf %s", f.Chain.Leaf().Subject)}
+}
+
+func hubFound(f *Facts, d *Decision) finding {
+	if f.Hub == nil {
+		// The chain's own failure, where there is one, names the certificate.
+		var failure *trust.Error
+		if errors.As(f.PathErr, &failure) {
+			d.Certificate = failure.Certificate
+		}
+		return finding{f.NoHub.Reason, f.NoHub.Detail}
+	}
+	d.Hub, d.HubName = f.Hub.ID, f.Hub.Name
+	if f.AuthorityUnknown || f.AuthorityHub != nil && *f.AuthorityHub != f.Hub.ID {
+		return finding{AuthorityMismatch, fmt.Sprintf("the request's authority %q names another hub than %s (by %s)",
+			f.Connection.Authority, f.Hub.Name, f.HubFrom)}
+	}
+	if !f.Connection.DryRun {
+		return finding{}
+	}
+	return finding{detail: fmt.Sprintf("%s (%s), by %s", f.Hub.Name, f.Hub.ID, f.HubFrom)}
+}
+
+func hubEnabled(f *Facts, _ *Decision) finding {
+	switch {
+	case f.Hub.Deleting:
+		return finding{HubDisabled, "the hub is being deleted"}
+	case f.Hub.Disabled:
+		return finding{HubDisabled, "the hub is disabled"}
+	}
+	return finding{}
+}
+
+func chainVerifies(f *Facts, d *Decision) finding {
+	if f.PathErr != nil {
+		return chainFinding(f.PathErr, d)
+	}
+	if !f.Connection.DryRun {
+		return finding{}
+	}
+	return finding{detail: fmt.Sprintf("anchor %s, %d certificates", f.Path.Anchor().Subject, len(f.Path.Certificates()))}
+}
+
+func nameFits(f *Facts, d *Decision) finding {
+	name, err := deviceName(f.Path.Leaf(), f.Hub.UnicodeNames)
+	if err != nil {
+		d.Certificate = f.Path.Leaf()
+		return finding{NameInvalid, err.Error()}
+	}
+	if f.NameIsHub != nil && f.NameIsHub(name) {
+		d.Certificate = f.Path.Leaf()
+		return finding{NameInvalid, fmt.Sprintf("the common name %q is the ID of a hub", name)}
+	}
+	d.DeviceName = name
+	d.Device = DeviceIDOf(f.Hub.ID, name)
+	return finding{detail: name}
+}
+
+// device holds steps 7 and 8 of the design: what a known device and an unknown
+// one may do.
+func device(f *Facts, _ *Decision) finding {
+	switch {
+	case !f.Looked:
+		return finding{}
+	case f.StoreErr != nil:
+		return finding{StoreUnavailable, f.StoreErr.Error()}
+	case f.Device == nil && !f.Hub.AutoProvisioning:
+		return finding{DeviceUnknown, "the device is unknown and auto-provisioning is off on this hub"}
+	case f.Device == nil:
+		return finding{DeviceProvisioned, "first connection"}
+	case f.Device.Disabled:
+		return finding{DeviceDisabled, "an operator disabled the device"}
+	case f.Device.Anchor != trust.KeyHashOf(f.Path.Anchor()):
+		return finding{DeviceIssuerChanged, fmt.Sprintf("this chain ends at %s; another anchor admitted the device", f.Path.Anchor().Subject)}
+	}
+	return finding{DeviceKnown, "known device"}
+}
+
+// chainReasons maps what trust found wrong to reasons.
+var chainReasons = map[trust.Fault]Reason{
+	trust.Malformed:   CertificateMalformed,
+	trust.Unsupported: CertificateUnsupported,
+	trust.Incomplete:  ChainIncomplete,
+	trust.Untrusted:   ChainUntrusted,
+	trust.Expired:     CertificateExpired,
+	trust.NotYetValid: CertificateNotYetValid,
+	trust.WrongUsage:  CertificateWrongUsage,
+}
+
+func chainFinding(err error, d *Decision) finding {
+	var failure *trust.Error
+	if !errors.As(err, &failure) {
+		return finding{Overloaded, err.Error()} // the check's time ran out while it waited for a CPU
+	}
+	d.Certificate = failure.Certificate
+	reason, ok := chainReasons[failure.Fault]
+	if !ok {
+		reason = Internal
+	}
+	return finding{reason, failure.Error()}
+}

@@ -1,0 +1,97 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Declare replaces the declared hubs. It returns once the checks that began
+// under the old settings have ended: after that, nothing is decided by them. It
+// changes nothing if a hub is unfit (the error joins every *HubError) or cannot
+// be claimed in the store.
+func (g *Gate) Declare(ctx context.Context, hubs []Hub) error {
+	g.declaring.Lock()
+	defer g.declaring.Unlock()
+	if err := g.declare(ctx, hubs); err != nil {
+		return err
+	}
+	return g.round.turn(ctx)
+}
+
+func (g *Gate) declare(ctx context.Context, hubs []Hub) error {
+	// What hubs learn meanwhile must not be lost to what is read here.
+	for partition := range g.hubLocks {
+		defer g.lockHubs(partition)()
+	}
+	all := slices.Clone(hubs)
+	for _, h := range g.hubs.all() {
+		if h.Declared == "" {
+			all = append(all, h.Hub)
+		}
+	}
+	if problems := CheckHubs(all); len(problems) > 0 {
+		errs := make([]error, len(problems))
+		for i, p := range problems {
+			errs[i] = p
+		}
+		return errors.Join(errs...)
+	}
+	fresh := make(map[HubID]*liveHub, len(hubs))
+	for _, h := range hubs {
+		live, err := g.prepare(ctx, h)
+		if err != nil {
+			return err
+		}
+		fresh[h.ID] = live
+	}
+	for id := range g.declared {
+		if _, ok := fresh[id]; !ok {
+			g.hubs.drop(id)
+		}
+	}
+	for _, live := range fresh {
+		g.hubs.put(live)
+	}
+	g.declared = fresh
+	return nil
+}
+
+// prepare claims a declared hub in the store and compiles it. A hub that this
+// process has claimed before needs no store: settings can be changed in a file
+// while the store is down.
+func (g *Gate) prepare(ctx context.Context, h Hub) (*liveHub, error) {
+	before := g.declared[h.ID]
+	var learned [][]byte
+	err := g.store.ClaimHub(ctx, h)
+	if err == nil {
+		learned, err = g.store.Learned(ctx, h.ID)
+	}
+	switch {
+	case errors.Is(err, ErrUnavailable) && before != nil && before.Name == h.Name:
+		learned = before.learned
+	case err != nil:
+		return nil, fmt.Errorf("declare hub %s: %w", h.Name, err)
+	}
+	return newLiveHub(h, learned)
+}
+
+// Hubs returns all hubs with the settings that are in force, by name.
+func (g *Gate) Hubs() []Hub {
+	live := g.hubs.all()
+	hubs := make([]Hub, len(live))
+	for i, h := range live {
+		hubs[i] = h.Hub
+	}
+	return hubs
+}
+
+// Hub returns the hub of that ID or name.
+func (g *Gate) Hub(idOrName string) (Hub, bool) {
+	h := g.hubs.find(idOrName)
+	if h == nil {
+		return Hub{}, false
+	}
+	return h.Hub, true
+}

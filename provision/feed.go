@@ -1,0 +1,329 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// retryPause is the pause before what the store did not give is asked for
+	// again.
+	retryPause = 250 * time.Millisecond
+	// loaders bounds how many partitions or hubs are loaded at once.
+	loaders = 8
+)
+
+// feed is the sink of the store's change feed. Devices that changed leave the
+// cache at once; hubs have to be read again, which a sink must not do itself,
+// so they are noted for Gate.Run. Until they have been read again, checks read
+// them through.
+type feed struct {
+	devices *deviceCache
+	wake    chan struct{}
+
+	mu         sync.Mutex
+	partitions []hubsState
+	hubs       map[HubID]hubChange // changed since they were read
+}
+
+// hubChange is what the feed said of a hub that was not read again yet.
+type hubChange struct {
+	kind  ChangeKind
+	times int
+}
+
+// hubsState is what the Gate has read of a partition's hubs.
+type hubsState struct {
+	begun  bool   // the feed has begun: what is read from now on stays current
+	loaded uint64 // the epoch that was read, 0 if none
+	epoch  uint64 // raised when the hubs have to be read anew
+}
+
+func newFeed(devices *deviceCache, partitions int) *feed {
+	return &feed{
+		devices:    devices,
+		wake:       make(chan struct{}, 1),
+		partitions: make([]hubsState, partitions),
+		hubs:       make(map[HubID]hubChange),
+	}
+}
+
+// Changed implements Sink.
+func (f *feed) Changed(partition int, c Change) {
+	if c.Kind == DeviceChanged {
+		f.devices.changed(partition, c.Device)
+		return
+	}
+	f.mu.Lock()
+	change := f.hubs[c.Hub]
+	change.times++
+	if change.kind != HubChanged { // which covers what the hub has learned
+		change.kind = c.Kind
+	}
+	f.hubs[c.Hub] = change
+	f.mu.Unlock()
+	f.signal()
+}
+
+// Lost implements Sink.
+func (f *feed) Lost(partition int) {
+	f.devices.lost(partition)
+	f.mu.Lock()
+	f.partitions[partition].epoch++
+	f.mu.Unlock()
+	f.signal()
+}
+
+// Fresh implements Sink.
+func (f *feed) Fresh(partition int, at time.Time) {
+	f.devices.proven(partition, at)
+	f.mu.Lock()
+	p := &f.partitions[partition]
+	first := !p.begun
+	if first {
+		p.begun = true
+		p.epoch++
+	}
+	f.mu.Unlock()
+	if first {
+		f.signal()
+	}
+}
+
+func (f *feed) signal() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stale returns the partitions whose hubs have to be read, with the epoch that
+// reading them reaches, and the hubs that changed.
+func (f *feed) stale() (map[int]uint64, map[HubID]hubChange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	partitions := make(map[int]uint64)
+	for i, p := range f.partitions {
+		if p.begun && p.loaded != p.epoch {
+			partitions[i] = p.epoch
+		}
+	}
+	return partitions, maps.Clone(f.hubs)
+}
+
+// readHub notes that the hub was read after the change.
+func (f *feed) readHub(hub HubID, change hubChange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.hubs[hub] == change {
+		delete(f.hubs, hub)
+	}
+}
+
+// readPartition notes that the partition's hubs were read in that epoch.
+func (f *feed) readPartition(partition int, epoch uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.partitions[partition].loaded = epoch
+}
+
+// current reports whether the hubs of a partition have been read and the hub
+// has not changed since.
+func (f *feed) current(hub HubID, partition int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.partitions[partition]
+	_, changed := f.hubs[hub]
+	return p.begun && p.loaded == p.epoch && !changed
+}
+
+// unread counts the partitions whose hubs were never read.
+func (f *feed) unread() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, p := range f.partitions {
+		if p.loaded == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Run loads the stored hubs and follows the store's change feed until the
+// context ends, and returns its error.
+func (g *Gate) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return g.store.Watch(ctx, g.feed) })
+	group.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-g.feed.wake:
+			}
+			if err := g.catchUp(ctx); err != nil && ctx.Err() == nil {
+				g.log.WarnContext(ctx, "reading hubs failed, trying again", "error", err)
+				time.AfterFunc(retryPause, g.feed.signal)
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// catchUp reads what the feed said has changed. What could not be read stays
+// noted.
+func (g *Gate) catchUp(ctx context.Context) error {
+	partitions, hubs := g.feed.stale()
+	var mu sync.Mutex
+	var errs []error
+	failed := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		errs = append(errs, err)
+	}
+	var work errgroup.Group
+	work.SetLimit(loaders)
+	for partition, epoch := range partitions {
+		work.Go(func() error {
+			if err := g.loadPartition(ctx, partition); err != nil {
+				failed(err)
+				return nil
+			}
+			g.feed.readPartition(partition, epoch)
+			return nil
+		})
+	}
+	for hub, change := range hubs {
+		work.Go(func() error {
+			var err error
+			if change.kind == HubChanged {
+				_, err = g.reload(ctx, hub)
+			} else {
+				err = g.relearn(ctx, hub)
+			}
+			if err != nil {
+				failed(err)
+				return nil
+			}
+			g.feed.readHub(hub, change)
+			return nil
+		})
+	}
+	_ = work.Wait() // the functions report through failed
+	return errors.Join(errs...)
+}
+
+// loadPartition reads all hubs of a partition, and drops those that are gone.
+func (g *Gate) loadPartition(ctx context.Context, partition int) error {
+	defer g.lockHubs(partition)()
+	start := time.Now()
+	stored, err := g.store.Hubs(ctx, partition)
+	g.metrics.observeStore("hubs", start, err)
+	if err != nil {
+		return err
+	}
+	seen := make(map[HubID]struct{}, len(stored))
+	for _, h := range stored {
+		seen[h.ID] = struct{}{}
+		if _, err := g.install(ctx, h); err != nil {
+			return err
+		}
+	}
+	for _, h := range g.hubs.all() {
+		if _, ok := seen[h.ID]; !ok && h.Declared == "" && h.ID.Partition(g.store.Partitions()) == partition {
+			g.hubs.drop(h.ID)
+		}
+	}
+	return nil
+}
+
+// reload reads one hub again. It returns nil if the hub is gone.
+func (g *Gate) reload(ctx context.Context, id HubID) (*liveHub, error) {
+	defer g.lockHubs(id.Partition(g.store.Partitions()))()
+	start := time.Now()
+	h, err := g.store.Hub(ctx, id)
+	g.metrics.observeStore("hub", start, err)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if live := g.hubs.id(id); live != nil && live.Declared == "" {
+			g.hubs.drop(id)
+		}
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return g.install(ctx, h)
+}
+
+// relearn reads again what a hub has learned.
+func (g *Gate) relearn(ctx context.Context, id HubID) error {
+	defer g.lockHubs(id.Partition(g.store.Partitions()))()
+	live := g.hubs.id(id)
+	if live == nil {
+		return nil
+	}
+	_, err := g.compile(ctx, live.Hub)
+	return err
+}
+
+// install makes a hub that was read from the store live. A declared one lives
+// by its declaration, so only what it has learned is read. The hub's lock is
+// held.
+func (g *Gate) install(ctx context.Context, h Hub) (*liveHub, error) {
+	if h.Declared != "" {
+		live := g.hubs.id(h.ID)
+		if live == nil { // declared to other processes only
+			return nil, nil
+		}
+		h = live.Hub
+	}
+	return g.compile(ctx, h)
+}
+
+// compile reads what the hub has learned and makes it live. The hub's lock is
+// held.
+func (g *Gate) compile(ctx context.Context, h Hub) (*liveHub, error) {
+	start := time.Now()
+	learned, err := g.store.Learned(ctx, h.ID)
+	g.metrics.observeStore("learned", start, err)
+	if err != nil {
+		return nil, err
+	}
+	live, err := newLiveHub(h, learned)
+	if err != nil {
+		// A record that this version cannot use: the hub does not serve.
+		g.hubs.drop(h.ID)
+		g.log.ErrorContext(ctx, "hub cannot be used", "hub", h.Name, "error", err)
+		return nil, nil
+	}
+	g.hubs.put(live)
+	return live, nil
+}
+
+// lockHubs serializes reading the hubs of a partition, so that an older reading
+// never replaces a newer one. It returns the unlock.
+func (g *Gate) lockHubs(partition int) func() {
+	m := &g.hubLocks[partition]
+	m.Lock()
+	return m.Unlock
+}
+
+// Ready returns nil once the hubs are loaded and while the store is the one of
+// the start; else it says why not. A store that does not answer is no reason:
+// known devices are served all the same.
+func (g *Gate) Ready() error {
+	if n := g.feed.unread(); n > 0 {
+		return fmt.Errorf("hubs of %d partitions are not loaded", n)
+	}
+	if g.store.Replaced() {
+		return ErrStoreChanged
+	}
+	return nil
+}

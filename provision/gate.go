@@ -1,0 +1,448 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/hubgate/hubgate/trust"
+)
+
+// GateConfig is what a Gate is made of.
+type GateConfig struct {
+	// Store is where hubs and devices are.
+	Store Store
+	// Domain is the DNS domain under which SNI and authority name a hub:
+	// `<hub ID or name>.<domain>`. Empty: hubs are found by hint and issuer.
+	Domain string
+	// Logger gets one line per decision. Nil: slog.Default.
+	Logger *slog.Logger
+	// Registerer gets the metrics. Nil: none are registered.
+	Registerer prometheus.Registerer
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// CachedDevices bounds the devices kept in memory. 0: 100,000.
+	CachedDevices int
+	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000.
+	CachedVerdicts int
+	// OutageWindow is how long devices that the store had confirmed stay
+	// admitted after the last proof that their records are current, while the
+	// store does not answer. 0: 10 minutes. Negative: not at all.
+	OutageWindow time.Duration
+}
+
+// Gate decides who connects. Its methods are safe for concurrent use.
+type Gate struct {
+	store    Store
+	domain   string // lowercase, without edge dots; "" if none
+	log      *slog.Logger
+	now      func() time.Time
+	outage   time.Duration
+	metrics  *metrics
+	hubs     *directory
+	devices  *deviceCache
+	verdicts *trust.Cache
+	feed     *feed
+	learning singleflight.Group
+
+	hubLocks []sync.Mutex // by partition
+
+	// declaring serializes Declare; declared are the hubs it set last.
+	declaring sync.Mutex
+	declared  map[HubID]*liveHub
+	round     rounds
+}
+
+// NewGate makes a Gate. Nothing runs before Run.
+func NewGate(c GateConfig) (*Gate, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.CachedDevices == 0 {
+		c.CachedDevices = 100_000
+	}
+	if c.CachedVerdicts == 0 {
+		c.CachedVerdicts = 50_000
+	}
+	if c.OutageWindow == 0 {
+		c.OutageWindow = 10 * time.Minute
+	}
+	devices, err := newDeviceCache(c.Store.Partitions(), c.CachedDevices)
+	if err != nil {
+		return nil, fmt.Errorf("device cache: %w", err)
+	}
+	verdicts, err := trust.NewCache(trust.CacheConfig{Positive: c.CachedVerdicts, Negative: c.CachedVerdicts})
+	if err != nil {
+		return nil, fmt.Errorf("verdict cache: %w", err)
+	}
+	g := &Gate{
+		store:    c.Store,
+		domain:   strings.Trim(strings.ToLower(c.Domain), "."),
+		log:      c.Logger,
+		now:      c.Now,
+		outage:   c.OutageWindow,
+		hubs:     newDirectory(),
+		devices:  devices,
+		verdicts: verdicts,
+		feed:     newFeed(devices, c.Store.Partitions()),
+		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
+	}
+	if g.metrics, err = newMetrics(c.Registerer, g); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return g, nil
+}
+
+// Admit decides whether a connection goes on, and creates the device if this is
+// its first. It always answers, and counts and logs its answer, unless the
+// connection is a dry run.
+func (g *Gate) Admit(ctx context.Context, c Connection) (d Decision) {
+	start := time.Now()
+	id := newID()
+	current := g.round.enter()
+	defer current.leave()
+	defer func() {
+		if p := recover(); p != nil {
+			d = Decision{Reason: Internal, Detail: fmt.Sprintf("panic: %v\n%s", p, debug.Stack())}
+		}
+		d.ID = id
+		if d.Reason.Outcome() == Fault && d.RetryAfter == 0 {
+			d.RetryAfter = time.Second
+		}
+		if !c.DryRun {
+			took := time.Since(start)
+			g.metrics.observe(c.Protocol, d, took)
+			g.logDecision(ctx, c, d, took)
+		}
+	}()
+	return g.admit(ctx, c, id)
+}
+
+// maxAttempts bounds how often a check is decided anew because its hub changed
+// under it.
+const maxAttempts = 4
+
+func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
+	for range maxAttempts {
+		f, h := g.gather(ctx, &c)
+		d, decided := Decide(f)
+		if !decided {
+			f.Device, f.StoreErr = g.lookUp(ctx, h.ID, d.Device, d.DeviceName)
+			f.Looked = true
+			d, _ = Decide(f)
+		}
+		if !d.Allowed() || c.DryRun {
+			return d
+		}
+		if d.Reason == DeviceProvisioned {
+			var again bool
+			if d, again = g.create(ctx, f, d, id); again {
+				continue
+			}
+			if !d.Allowed() {
+				return d
+			}
+		}
+		g.learn(ctx, h, f.Path)
+		return d
+	}
+	return Decision{Reason: StoreUnavailable, Detail: fmt.Sprintf("the hub changed %d times during the check", maxAttempts)}
+}
+
+// gather collects the facts that need no look at devices.
+func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
+	f := &Facts{Connection: *c, Now: g.now(), NameIsHub: g.isHub}
+	if c.Problem != nil || !c.TLS || len(c.Leaf) == 0 {
+		return f, nil
+	}
+	f.Chain, f.ChainErr = trust.ParseChain(c.Leaf, c.Presented)
+	if f.ChainErr != nil {
+		return f, nil
+	}
+	h := g.findHub(ctx, c, f)
+	if h == nil {
+		return f, nil
+	}
+	f.Hub = &h.Hub
+	return f, h
+}
+
+// findHub finds the connection's hub by hint, SNI or issuer, in that order, and
+// verifies the chain against its anchors. It fills in the facts.
+func (g *Gate) findHub(ctx context.Context, c *Connection, f *Facts) *liveHub {
+	var h *liveHub
+	switch label, ok := g.label(c.SNI); {
+	case c.HubHint != "":
+		if h = g.hubs.find(c.HubHint); h == nil {
+			f.NoHub = Problem{HubUnknown, fmt.Sprintf("Envoy's configuration names hub %q, which does not exist", c.HubHint)}
+			return nil
+		}
+		f.HubFrom = "hint"
+	case ok:
+		if h = g.hubs.find(label); h == nil {
+			f.NoHub = Problem{HubUnknown, fmt.Sprintf("SNI %q names hub %q, which does not exist", c.SNI, label)}
+			return nil
+		}
+		f.HubFrom = "SNI"
+	default:
+		if h = g.findByIssuer(ctx, f); h == nil {
+			return nil
+		}
+		f.HubFrom = "issuer"
+	}
+	switch current, err := g.readThrough(ctx, h, f.Now); {
+	case err != nil:
+		f.NoHub = Problem{StoreUnavailable, err.Error()}
+		return nil
+	case current == nil:
+		f.NoHub = Problem{HubUnknown, fmt.Sprintf("hub %s was deleted", h.Name)}
+		return nil
+	case current != h: // what was verified under the old anchors is void
+		h, f.Path, f.PathErr = current, trust.Path{}, nil
+	}
+	g.checkAuthority(c, f)
+	if f.Path.Leaf() == nil && f.PathErr == nil {
+		f.Path, f.PathErr = g.verify(ctx, h, f, nil)
+	}
+	return h
+}
+
+// findByIssuer finds the one hub whose anchors signed the chain. Only
+// signatures count: a look-alike CA never makes a hub ambiguous, and a chain
+// that is signed but expired still tells its hub.
+func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
+	var (
+		signed  []*liveHub
+		path    trust.Path
+		pathErr error
+		budget  trust.Budget
+	)
+	candidates := g.hubs.candidates(f.Chain.Issuers(), f.Connection.Attested)
+	for _, h := range candidates {
+		p, err := g.verify(ctx, h, f, &budget)
+		var failure *trust.Error
+		switch {
+		case err == nil, errors.As(err, &failure) && failure.Signed:
+			signed = append(signed, h)
+			path, pathErr = p, err
+		case pathErr == nil || failure != nil && failure.Fault == trust.Incomplete:
+			pathErr = err
+		}
+	}
+	switch {
+	case len(signed) == 1:
+		f.Path, f.PathErr = path, pathErr
+		return signed[0]
+	case len(signed) > 1:
+		f.NoHub = Problem{HubAmbiguous, fmt.Sprintf("hubs %s and %s both trust this chain", signed[0].Name, signed[1].Name)}
+		return nil
+	case len(candidates) == 0:
+		_, pathErr = noAnchors.Verify(f.Chain, trust.Options{Now: f.Now})
+	}
+	f.PathErr = pathErr
+	reason := HubUnknown
+	var failure *trust.Error
+	if errors.As(pathErr, &failure) && failure.Fault == trust.Incomplete {
+		reason = ChainIncomplete
+	}
+	f.NoHub = Problem{reason, fmt.Sprintf("no hub trusts this chain: %v", pathErr)}
+	return nil
+}
+
+// noAnchors trusts nothing; it tells what a chain that no hub knows lacks.
+var noAnchors, _ = trust.NewBundle(nil, nil)
+
+func (g *Gate) verify(ctx context.Context, h *liveHub, f *Facts, budget *trust.Budget) (trust.Path, error) {
+	path, result, err := g.verdicts.Verify(ctx, h.bundle, f.Chain, trust.Options{
+		Now: f.Now, Attested: f.Connection.Attested, Budget: budget,
+	})
+	g.metrics.verdicts.WithLabelValues(result.String()).Inc()
+	return path, err
+}
+
+// checkAuthority notes which hub the HTTP authority names.
+func (g *Gate) checkAuthority(c *Connection, f *Facts) {
+	if c.Protocol != HTTP || c.Authority == "" {
+		return
+	}
+	host := c.Authority
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	label, ok := g.label(host)
+	if !ok {
+		return
+	}
+	named := g.hubs.find(label)
+	if named == nil {
+		f.AuthorityUnknown = true
+		return
+	}
+	f.AuthorityHub = &named.ID
+}
+
+// label returns what stands before the domain in a host name, and whether the
+// name is under the domain at all. It may have dots in it: then it names no
+// hub, and no other way of finding one applies either.
+func (g *Gate) label(host string) (string, bool) {
+	if g.domain == "" {
+		return "", false
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	label, ok := strings.CutSuffix(host, "."+g.domain)
+	return label, ok
+}
+
+func (g *Gate) isHub(name string) bool {
+	id, err := ParseHubID(strings.ToLower(name))
+	return err == nil && g.hubs.id(id) != nil
+}
+
+// readThrough returns the hub as it is now: from memory while the change feed
+// proves it current, else from the store, nil if it is gone. While the store
+// does not answer, what was known counts for the outage window.
+func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liveHub, error) {
+	partition := h.ID.Partition(g.store.Partitions())
+	if h.Declared != "" || g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
+		return h, nil
+	}
+	start := time.Now()
+	stored, err := g.store.Hub(ctx, h.ID)
+	g.metrics.observeStore("hub", start, err)
+	switch {
+	case err == nil && stored.Version == h.Version:
+		return h, nil
+	case err == nil, errors.Is(err, ErrNotFound):
+		return g.reload(ctx, h.ID)
+	case errors.Is(err, ErrUnavailable) && g.devices.isFresh(partition, now, g.outage):
+		return h, nil
+	}
+	return nil, err
+}
+
+// lookUp returns the device, nil if the hub does not know it.
+func (g *Gate) lookUp(ctx context.Context, hub HubID, id DeviceID, name string) (*Device, error) {
+	if d, ok := g.devices.get(id, g.now(), freshFor); ok {
+		return &d, nil
+	}
+	mark := g.devices.reading(id)
+	start := time.Now()
+	d, err := g.store.Device(ctx, hub, name)
+	g.metrics.observeStore("device", start, err)
+	switch {
+	case err == nil:
+		g.devices.put(d, mark)
+		return &d, nil
+	case errors.Is(err, ErrNotFound):
+		return nil, nil
+	case errors.Is(err, ErrUnavailable):
+		if d, ok := g.devices.get(id, g.now(), g.outage); ok {
+			return &d, nil
+		}
+	}
+	return nil, err
+}
+
+// create creates the device. It returns true if the hub changed meanwhile, so
+// that the check has to be decided anew.
+func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Decision, bool) {
+	device := newDevice(f.Hub.ID, d.DeviceName, f.Path, f.Connection.Source, f.Now)
+	mark := g.devices.reading(device.ID)
+	start := time.Now()
+	existing, created, err := g.store.CreateDevice(ctx, Creation{
+		Device:     device,
+		HubVersion: f.Hub.Version,
+		Event:      provisionedEvent(device, f.Connection.Source, id, f.Now),
+	})
+	g.metrics.observeStore("create", start, err)
+	switch {
+	case errors.Is(err, ErrHubChanged) && f.Hub.Declared == "":
+		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
+			return d, true
+		}
+	case err == nil && !created: // another connection was first
+		f.Device = &existing
+		d, _ = Decide(f)
+		return d, false
+	}
+	if err != nil {
+		f.StoreErr = err
+		d, _ = Decide(f)
+		return d, false
+	}
+	g.devices.put(device, mark)
+	return d, false
+}
+
+// learn remembers the path's intermediates that the hub does not know yet, so
+// that a connection that brings the leaf alone verifies as well. The decision
+// stands even if it fails.
+func (g *Gate) learn(ctx context.Context, h *liveHub, path trust.Path) {
+	var unknown [][]byte
+	var key strings.Builder
+	for _, c := range path.Intermediates() {
+		if f := trust.FingerprintOf(c); !h.bundle.Knows(f) {
+			unknown = append(unknown, c.Raw)
+			key.Write(f[:])
+		}
+	}
+	if len(unknown) == 0 || len(h.learned) >= MaxLearned {
+		return
+	}
+	_, err, _ := g.learning.Do(h.ID.String()+key.String(), func() (any, error) {
+		start := time.Now()
+		err := g.store.Learn(ctx, h.ID, unknown)
+		g.metrics.observeStore("learn", start, err)
+		if err != nil {
+			return nil, err
+		}
+		return nil, g.relearn(ctx, h.ID)
+	})
+	if err != nil {
+		g.log.WarnContext(ctx, "learning an intermediate failed", "hub", h.Name, "error", err)
+	}
+}
+
+// logDecision writes the decision's line: allows at info, denials at info,
+// faults at error.
+func (g *Gate) logDecision(ctx context.Context, c Connection, d Decision, took time.Duration) {
+	level := slog.LevelInfo
+	if d.Reason.Outcome() == Fault {
+		level = slog.LevelError
+	}
+	if !g.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("decision", d.Reason.Outcome().String()),
+		slog.String("reason", string(d.Reason)),
+		slog.String("decision_id", d.ID),
+		slog.String("protocol", string(c.Protocol)),
+		slog.String("source", c.Source.String()),
+		slog.Duration("took", took),
+	}
+	for _, a := range []struct{ key, value string }{
+		{"hub", d.HubName}, {"device", d.DeviceName}, {"sni", c.SNI}, {"authority", c.Authority},
+		{"node", c.Node}, {"connection", c.EnvoyConnection}, {"detail", d.Detail},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	g.log.LogAttrs(ctx, level, "check", attrs...)
+}

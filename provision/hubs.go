@@ -1,0 +1,270 @@
+package provision
+
+import (
+	"cmp"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hubgate/hubgate/trust"
+)
+
+// maxSameSubject bounds the trust anchors of one subject that are searched by
+// issuer. A fifth is refused at installation, so that look-alike CAs cannot
+// crowd out the real one; its hub has to be reached by SNI.
+const maxSameSubject = 4
+
+// maxCandidates bounds the hubs that one chain is tried on. The signature
+// budget is shared among them.
+const maxCandidates = 16
+
+// liveHub is a hub as checks use it: immutable, replaced as a whole.
+type liveHub struct {
+	Hub
+	bundle  *trust.Bundle
+	learned [][]byte
+}
+
+// newLiveHub compiles a hub's trust.
+func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
+	anchors, err := parseAll(h.Anchors)
+	if err != nil {
+		return nil, fmt.Errorf("hub %s: trust anchors: %w", h.Name, err)
+	}
+	uploaded, err := parseAll(h.Intermediates)
+	if err != nil {
+		return nil, fmt.Errorf("hub %s: intermediates: %w", h.Name, err)
+	}
+	remembered, err := parseAll(learned)
+	if err != nil {
+		return nil, fmt.Errorf("hub %s: learned intermediates: %w", h.Name, err)
+	}
+	bundle, err := trust.NewBundle(anchors, append(uploaded, remembered...))
+	if err != nil {
+		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
+	}
+	return &liveHub{Hub: h, bundle: bundle, learned: learned}, nil
+}
+
+func parseAll(ders [][]byte) ([]*x509.Certificate, error) {
+	certs := make([]*x509.Certificate, len(ders))
+	for i, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", i+1, err)
+		}
+		certs[i] = c
+	}
+	return certs, nil
+}
+
+// directory finds hubs by ID, by name and by what may have issued a chain. It
+// is safe for concurrent use.
+type directory struct {
+	mu        sync.RWMutex
+	byID      map[HubID]*liveHub
+	byName    map[string]*liveHub
+	bySubject map[string][]*liveHub // raw subject of an anchor or intermediate
+}
+
+func newDirectory() *directory {
+	return &directory{
+		byID:      make(map[HubID]*liveHub),
+		byName:    make(map[string]*liveHub),
+		bySubject: make(map[string][]*liveHub),
+	}
+}
+
+// put adds the hub or replaces the one of that ID.
+func (dir *directory) put(h *liveHub) {
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	dir.remove(h.ID)
+	dir.byID[h.ID] = h
+	dir.byName[h.Name] = h
+	if h.SNIOnly {
+		return
+	}
+	for _, subject := range h.bundle.Subjects() {
+		key := string(subject)
+		dir.bySubject[key] = append(dir.bySubject[key], h)
+	}
+}
+
+// drop removes the hub of that ID, if it is there.
+func (dir *directory) drop(id HubID) {
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	dir.remove(id)
+}
+
+func (dir *directory) remove(id HubID) {
+	h, ok := dir.byID[id]
+	if !ok {
+		return
+	}
+	delete(dir.byID, id)
+	if dir.byName[h.Name] == h {
+		delete(dir.byName, h.Name)
+	}
+	if h.SNIOnly {
+		return
+	}
+	for _, subject := range h.bundle.Subjects() {
+		key := string(subject)
+		rest := slices.DeleteFunc(dir.bySubject[key], func(o *liveHub) bool { return o == h })
+		if len(rest) == 0 {
+			delete(dir.bySubject, key)
+			continue
+		}
+		dir.bySubject[key] = rest
+	}
+}
+
+func (dir *directory) id(id HubID) *liveHub {
+	dir.mu.RLock()
+	defer dir.mu.RUnlock()
+	return dir.byID[id]
+}
+
+// find returns the hub of that ID or name, nil if there is none. Neither is
+// case-sensitive, as in DNS.
+func (dir *directory) find(idOrName string) *liveHub {
+	idOrName = strings.ToLower(idOrName)
+	if id, err := ParseHubID(idOrName); err == nil {
+		return dir.id(id)
+	}
+	dir.mu.RLock()
+	defer dir.mu.RUnlock()
+	return dir.byName[idOrName]
+}
+
+// candidates returns the hubs that trust an issuer of one of those names, those
+// first of which the device presented a known certificate.
+func (dir *directory) candidates(issuers [][]byte, attested []trust.Fingerprint) []*liveHub {
+	dir.mu.RLock()
+	var found []*liveHub
+	for _, issuer := range issuers {
+		for _, h := range dir.bySubject[string(issuer)] {
+			if !slices.Contains(found, h) {
+				found = append(found, h)
+			}
+		}
+	}
+	dir.mu.RUnlock()
+	if len(found) > 1 && len(attested) > 0 {
+		slices.SortStableFunc(found, func(a, b *liveHub) int {
+			return cmp.Compare(knownOf(b, attested), knownOf(a, attested))
+		})
+	}
+	return found[:min(len(found), maxCandidates)]
+}
+
+// knownOf counts the attested certificates that the hub knows.
+func knownOf(h *liveHub, attested []trust.Fingerprint) int {
+	n := 0
+	for _, f := range attested {
+		if h.bundle.Knows(f) {
+			n++
+		}
+	}
+	return n
+}
+
+// all returns every hub, by name.
+func (dir *directory) all() []*liveHub {
+	dir.mu.RLock()
+	defer dir.mu.RUnlock()
+	hubs := make([]*liveHub, 0, len(dir.byID))
+	for _, h := range dir.byID {
+		hubs = append(hubs, h)
+	}
+	slices.SortFunc(hubs, func(a, b *liveHub) int { return cmp.Compare(a.Name, b.Name) })
+	return hubs
+}
+
+// HubError is one thing that is wrong with a set of hubs.
+type HubError struct {
+	Hub   int    // index of the hub in the set
+	Field string // as in the configuration file: "name", "trust_anchors", …
+	Item  int    // index in the field's list, -1 if it is none
+	Err   error
+}
+
+// Error returns the cause.
+func (e *HubError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *HubError) Unwrap() error { return e.Err }
+
+// CheckHubs reports everything that keeps these hubs from serving side by side:
+// names and IDs that clash, certificates that cannot be anchors, an anchor that
+// another hub trusts too (itself, its issuer or what it issued), and more than
+// four anchors of one subject among hubs that are found by issuer.
+func CheckHubs(hubs []Hub) []*HubError {
+	var errs []*HubError
+	add := func(hub int, field string, item int, err error) {
+		errs = append(errs, &HubError{Hub: hub, Field: field, Item: item, Err: err})
+	}
+	byName, byID := map[string]int{}, map[HubID]int{}
+	subjects := map[string]int{}
+	type owner struct {
+		hub    int
+		bundle *trust.Bundle
+	}
+	var owners []owner
+	for i, h := range hubs {
+		if err := CheckHubName(h.Name); err != nil {
+			add(i, "name", -1, err)
+		} else if _, ok := byName[h.Name]; ok {
+			add(i, "name", -1, fmt.Errorf("hub name %q is used twice", h.Name))
+		}
+		byName[h.Name] = i
+		if _, ok := byID[h.ID]; ok {
+			add(i, "id", -1, fmt.Errorf("hub ID %s is used twice", h.ID))
+		}
+		byID[h.ID] = i
+		if h.AutoProvisioning && len(h.Anchors) == 0 {
+			add(i, "auto_provisioning", -1, fmt.Errorf("hub %s: auto-provisioning needs a trust anchor", h.Name))
+		}
+		var anchors []*x509.Certificate
+		for n, der := range h.Anchors {
+			c, err := x509.ParseCertificate(der)
+			if err == nil {
+				err = trust.CheckAnchor(c)
+			}
+			if err != nil {
+				add(i, "trust_anchors", n, err)
+				continue
+			}
+			anchors = append(anchors, c)
+			if h.SNIOnly {
+				continue
+			}
+			subjects[string(c.RawSubject)]++
+			if subjects[string(c.RawSubject)] == maxSameSubject+1 {
+				add(i, "trust_anchors", n, fmt.Errorf("more than %d trust anchors are named %s; set sni_only on this hub and let its devices name it in SNI",
+					maxSameSubject, c.Subject))
+			}
+		}
+		intermediates, err := parseAll(h.Intermediates)
+		if err != nil {
+			add(i, "intermediates", -1, err)
+		}
+		bundle, err := trust.NewBundle(anchors, intermediates)
+		if err != nil {
+			add(i, "trust_anchors", -1, err)
+			continue
+		}
+		for _, o := range owners {
+			if trust.Related(bundle, o.bundle) {
+				add(i, "trust_anchors", -1, fmt.Errorf("hub %s trusts the same CA as hub %s, or one that issued it or was issued by it: a device of one could enter the other",
+					h.Name, hubs[o.hub].Name))
+			}
+		}
+		owners = append(owners, owner{i, bundle})
+	}
+	return errs
+}

@@ -1,0 +1,143 @@
+package provision
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hubgate/hubgate/trust"
+)
+
+// maxHubLabels bounds the values of the label "hub"; the hubs beyond the first
+// so many are counted together as "other".
+const maxHubLabels = 100
+
+// metrics are the Gate's figures. Names and labels are a contract.
+type metrics struct {
+	checks      *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	provisioned *prometheus.CounterVec
+	store       *prometheus.HistogramVec
+	verdicts    *prometheus.CounterVec
+
+	mu     sync.Mutex
+	labels map[string]struct{} // hub names seen as label values
+}
+
+func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
+	m := &metrics{
+		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hubgate_checks_total",
+			Help: "Checks decided, by protocol, decision and reason.",
+		}, []string{"protocol", "decision", "reason"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                            "hubgate_check_duration_seconds",
+			Help:                            "Time from the arrival of a check to its decision.",
+			Buckets:                         []float64{50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"protocol", "decision"}),
+		provisioned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hubgate_devices_provisioned_total",
+			Help: "Devices that created themselves, by hub.",
+		}, []string{"hub"}),
+		store: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "hubgate_store_duration_seconds",
+			Help:    "Time of a store operation, by operation and outcome.",
+			Buckets: []float64{50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1, 2.5},
+		}, []string{"operation", "outcome"}),
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hubgate_verdict_cache_requests_total",
+			Help: "Chain verifications asked of the verdict cache, by result.",
+		}, []string{"result"}),
+		labels: make(map[string]struct{}),
+	}
+	// Every series exists from the start, so that a rate over it is right when
+	// it first counts.
+	for _, protocol := range []Protocol{HTTP, TCP} {
+		for _, r := range Reasons() {
+			m.checks.WithLabelValues(string(protocol), r.Outcome().String(), string(r))
+		}
+	}
+	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hubgate_store_up",
+		Help: "1 while the store's change feed is proven to be current in every partition.",
+	}, func() float64 {
+		if g.devices.allFresh(g.now()) {
+			return 1
+		}
+		return 0
+	})
+	var errs []error
+	for _, c := range []prometheus.Collector{m.checks, m.duration, m.provisioned, m.store, m.verdicts, up, anchorExpiry{g}} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// hubLabel bounds the label values.
+func (m *metrics) hubLabel(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.labels[name]; ok {
+		return name
+	}
+	if len(m.labels) >= maxHubLabels {
+		return "other"
+	}
+	m.labels[name] = struct{}{}
+	return name
+}
+
+// storeOutcome is the label of a store operation's result. What the store
+// answered on purpose is "ok", even if the answer is no.
+func storeOutcome(err error) string {
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound):
+		return "ok"
+	case errors.Is(err, ErrHubChanged):
+		return "conflict"
+	default:
+		return "error"
+	}
+}
+
+func (m *metrics) observeStore(operation string, start time.Time, err error) {
+	m.store.WithLabelValues(operation, storeOutcome(err)).Observe(time.Since(start).Seconds())
+}
+
+func (m *metrics) observe(protocol Protocol, d Decision, took time.Duration) {
+	decision := d.Reason.Outcome().String()
+	m.checks.WithLabelValues(string(protocol), decision, string(d.Reason)).Inc()
+	m.duration.WithLabelValues(string(protocol), decision).Observe(took.Seconds())
+	if d.Reason == DeviceProvisioned {
+		m.provisioned.WithLabelValues(m.hubLabel(d.HubName)).Inc()
+	}
+}
+
+// anchorExpiry reports when each trust anchor expires. The hubs are those that
+// have a label of their own.
+type anchorExpiry struct{ gate *Gate }
+
+var anchorExpiryDesc = prometheus.NewDesc("hubgate_trust_anchor_expiry_timestamp_seconds",
+	"When a hub's trust anchor expires, Unix time.", []string{"hub", "fingerprint"}, nil)
+
+// Describe implements prometheus.Collector.
+func (anchorExpiry) Describe(ch chan<- *prometheus.Desc) { ch <- anchorExpiryDesc }
+
+// Collect implements prometheus.Collector.
+func (a anchorExpiry) Collect(ch chan<- prometheus.Metric) {
+	for _, h := range a.gate.hubs.all() {
+		label := a.gate.metrics.hubLabel(h.Name)
+		if label != h.Name {
+			continue
+		}
+		for _, anchor := range h.bundle.Anchors() {
+			ch <- prometheus.MustNewConstMetric(anchorExpiryDesc, prometheus.GaugeValue,
+				float64(anchor.NotAfter.Unix()), label, trust.FingerprintOf(anchor).String())
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package redisstore
+
+import (
+	_ "embed"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The scripts. Those on a partition begin with the prelude; Store.change runs
+// them. Each file says what it takes and returns.
+var (
+	//go:embed scripts/prelude.lua
+	prelude string
+
+	//go:embed scripts/device_create.lua
+	luaDeviceCreate string
+	//go:embed scripts/device_update.lua
+	luaDeviceUpdate string
+	//go:embed scripts/device_delete.lua
+	luaDeviceDelete string
+	//go:embed scripts/hub_create.lua
+	luaHubCreate string
+	//go:embed scripts/hub_update.lua
+	luaHubUpdate string
+	//go:embed scripts/hub_clear.lua
+	luaHubClear string
+	//go:embed scripts/hub_delete.lua
+	luaHubDelete string
+	//go:embed scripts/hub_void.lua
+	luaHubVoid string
+	//go:embed scripts/learn.lua
+	luaLearn string
+
+	//go:embed scripts/found.lua
+	luaFound string
+	//go:embed scripts/name_take.lua
+	luaNameTake string
+	//go:embed scripts/name_release.lua
+	luaNameRelease string
+
+	scriptDeviceCreate = redis.NewScript(prelude + luaDeviceCreate)
+	scriptDeviceUpdate = redis.NewScript(prelude + luaDeviceUpdate)
+	scriptDeviceDelete = redis.NewScript(prelude + luaDeviceDelete)
+	scriptHubCreate    = redis.NewScript(prelude + luaHubCreate)
+	scriptHubUpdate    = redis.NewScript(prelude + luaHubUpdate)
+	scriptHubClear     = redis.NewScript(prelude + luaHubClear)
+	scriptHubDelete    = redis.NewScript(prelude + luaHubDelete)
+	scriptHubVoid      = redis.NewScript(prelude + luaHubVoid)
+	scriptLearn        = redis.NewScript(prelude + luaLearn)
+
+	scriptFound       = redis.NewScript(luaFound)
+	scriptNameTake    = redis.NewScript(luaNameTake)
+	scriptNameRelease = redis.NewScript(luaNameRelease)
+)
+
+// word is the outcome that a script returns.
+type word string
+
+const (
+	wordOK       word = "ok"
+	wordStore    word = "store"
+	wordDone     word = "done"
+	wordExists   word = "exists"
+	wordHub      word = "hub"
+	wordConflict word = "conflict"
+	wordGone     word = "gone"
+	wordVoid     word = "void"
+	wordNamed    word = "named"
+	wordHeld     word = "held"
+	wordDevices  word = "devices"
+)

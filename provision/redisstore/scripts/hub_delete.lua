@@ -1,0 +1,13 @@
+-- Removes a hub that is being deleted and has no devices any more.
+--
+-- KEYS[4] h:<hub>   ARGV[4] hub ID
+-- KEYS[5] names     ARGV[5] change
+-- KEYS[6] seq
+-- KEYS[7] learned
+-- KEYS[8] hubs
+-- Returns ok | hub (gone, or not being deleted) | devices (some are left).
+if not redis.call('HGET', KEYS[4], 'x') then return {'hub'} end
+if redis.call('ZCARD', KEYS[5]) > 0 then return {'devices'} end
+redis.call('DEL', KEYS[4], KEYS[5], KEYS[6], KEYS[7])
+redis.call('SREM', KEYS[8], ARGV[4])
+return finish('', ARGV[5])

@@ -1,0 +1,37 @@
+-- What every script on a partition begins with.
+--
+-- KEYS[1] p    partition state       ARGV[1] store ID
+-- KEYS[2] out  events                ARGV[2] op: random, one per operation
+-- KEYS[3] chg  changes               ARGV[3] events to keep
+--
+-- A script returns a word and perhaps a value. From here:
+--   store  the partition is not the pinned store's: nothing was done
+--   done   this very operation has run before, and its reply was lost
+local part = redis.call('HMGET', KEYS[1], 'id', 'op', 'out', 'chg', 'link')
+if part[1] ~= ARGV[1] then return {'store'} end
+if part[2] == ARGV[2] then return {'done'} end
+
+-- finish ends a change: it appends the event (JSON, '' for none) and the change
+-- ('' for none) under the next numbers and notes the operation. A change names
+-- the one before it, so that a reader notices when history was lost and written
+-- anew under the same numbers.
+local function finish(event, change)
+  local set = {'op', ARGV[2]}
+  if event ~= '' then
+    local n = string.format('%.0f', tonumber(part[3] or '0') + 1)
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], n .. '-0', 'e', event)
+    set[#set + 1] = 'out'
+    set[#set + 1] = n
+  end
+  if change ~= '' then
+    local n = string.format('%.0f', tonumber(part[4] or '0') + 1)
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', n .. '-0', 'c', change, 'l', ARGV[2], 'p', part[5] or '')
+    set[#set + 1] = 'chg'
+    set[#set + 1] = n
+    set[#set + 1] = 'link'
+    set[#set + 1] = ARGV[2]
+  end
+  redis.call('HSET', KEYS[1], unpack(set))
+  return {'ok'}
+end
+
