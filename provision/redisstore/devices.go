@@ -90,7 +90,6 @@ func (s *Store) UpdateDevice(ctx context.Context, u provision.Update) (provision
 		}
 		after.ID, after.Hub, after.Name = before.ID, before.Hub, before.Name
 		after.Version = before.Version + 1
-		after.UpdatedAt = s.now()
 		changed, err := record.EncodeDevice(after)
 		if err != nil {
 			return provision.Device{}, err

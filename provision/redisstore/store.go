@@ -215,6 +215,9 @@ func (s *Store) scriptAndWait(ctx context.Context, node *redis.Client, run eval,
 // call runs f under the store's timeout and turns its error into one of the
 // domain. A nil reply becomes ErrNotFound.
 func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", provision.ErrUnavailable, ctx.Err())
+	}
 	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	err := f(limited)

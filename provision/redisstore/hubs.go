@@ -1,0 +1,389 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/provision/record"
+)
+
+// fieldRecord is the field of a hub's hash that holds its record.
+const fieldRecord = "r"
+
+// Hub implements provision.Store.
+func (s *Store) Hub(ctx context.Context, id provision.HubID) (provision.Hub, error) {
+	h, _, err := s.hub(ctx, id)
+	return h, err
+}
+
+// hub reads a hub and its record as it is stored.
+func (s *Store) hub(ctx context.Context, id provision.HubID) (h provision.Hub, rec string, err error) {
+	err = s.call(ctx, func(ctx context.Context) (err error) {
+		rec, err = s.client.HGet(ctx, s.partition(id).hub(id), fieldRecord).Result()
+		return err
+	})
+	if err != nil {
+		return provision.Hub{}, "", err
+	}
+	h, err = record.DecodeHub([]byte(rec))
+	return h, rec, err
+}
+
+// HubByName implements provision.HubRegistry.
+func (s *Store) HubByName(ctx context.Context, name string) (provision.Hub, error) {
+	r, err := s.holder(ctx, name)
+	if err != nil {
+		return provision.Hub{}, err
+	}
+	if r.text == "" {
+		return provision.Hub{}, provision.ErrNotFound
+	}
+	h, err := s.Hub(ctx, r.hub)
+	if err != nil {
+		return provision.Hub{}, err
+	}
+	if h.Name != name { // reserved, and never taken or left behind
+		return provision.Hub{}, provision.ErrNotFound
+	}
+	return h, nil
+}
+
+// Hubs implements provision.Store.
+func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
+	p := s.parts[number]
+	var ids []string
+	err := s.call(ctx, func(ctx context.Context) (err error) {
+		ids, err = s.client.SMembers(ctx, p.hubs()).Result()
+		return err
+	})
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	replies := make([]*redis.StringCmd, len(ids))
+	err = s.call(ctx, func(ctx context.Context) error {
+		pipe := s.client.Pipeline()
+		for i, text := range ids {
+			id, err := provision.ParseHubID(text)
+			if err != nil {
+				return err
+			}
+			replies[i] = pipe.HGet(ctx, p.hub(id), fieldRecord)
+		}
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	hubs := make([]provision.Hub, 0, len(ids))
+	for _, reply := range replies {
+		rec, err := reply.Result()
+		if errors.Is(err, redis.Nil) {
+			continue // deleted since the IDs were read
+		}
+		h, err := record.DecodeHub([]byte(rec))
+		if err != nil {
+			return nil, err
+		}
+		hubs = append(hubs, h)
+	}
+	return hubs, nil
+}
+
+// Learned implements provision.Store.
+func (s *Store) Learned(ctx context.Context, hub provision.HubID) ([][]byte, error) {
+	var members []string
+	err := s.call(ctx, func(ctx context.Context) (err error) {
+		members, err = s.client.SMembers(ctx, s.partition(hub).learned(hub)).Result()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	ders := make([][]byte, len(members))
+	for i, m := range members {
+		ders[i] = []byte(m)
+	}
+	return ders, nil
+}
+
+// Learn implements provision.Store. A hub that is gone or being deleted is
+// ErrHubChanged.
+func (s *Store) Learn(ctx context.Context, hub provision.HubID, intermediates [][]byte) error {
+	p := s.partition(hub)
+	args := []any{provision.MaxLearned, encodeChange(provision.LearnedChanged, hub, provision.DeviceID{})}
+	for _, der := range intermediates {
+		args = append(args, der)
+	}
+	w, _, err := s.change(ctx, p, scriptLearn, []string{p.hub(hub), p.learned(hub)}, args...)
+	if err != nil {
+		return err
+	}
+	switch w {
+	case wordOK:
+		return nil
+	case wordHub:
+		return provision.ErrHubChanged
+	default:
+		return unexpected(w)
+	}
+}
+
+// CreateHub implements provision.HubRegistry.
+func (s *Store) CreateHub(ctx context.Context, h provision.Hub, event provision.Event) (provision.Hub, error) {
+	h.Version, h.Declared, h.Deleting = 1, "", false
+	e, err := encodeEvent(event)
+	if err != nil {
+		return provision.Hub{}, err
+	}
+	if err := s.insert(ctx, h, e); err != nil {
+		return provision.Hub{}, err
+	}
+	return h, nil
+}
+
+// insert stores a new hub under its name.
+func (s *Store) insert(ctx context.Context, h provision.Hub, event []byte) error {
+	rec, err := record.EncodeHub(h)
+	if err != nil {
+		return err
+	}
+	// Looked at first, so that an ID that is taken costs no reservation.
+	switch _, _, err := s.hub(ctx, h.ID); {
+	case err == nil:
+		return idTaken(h.ID)
+	case !errors.Is(err, provision.ErrNotFound):
+		return err
+	}
+	r, err := s.reserve(ctx, h.Name, h.ID)
+	if err != nil {
+		return err
+	}
+	p := s.partition(h.ID)
+	w, _, err := s.change(ctx, p, scriptHubCreate, []string{p.hub(h.ID), p.void(h.ID), p.hubs()},
+		rec, h.Version, h.Name, r.epoch, h.ID.String(), event, encodeHubChange(h.ID))
+	if err != nil {
+		return err
+	}
+	switch w {
+	case wordOK:
+		return nil
+	case wordExists:
+		return idTaken(h.ID)
+	case wordVoid:
+		return nameTaken(h.Name)
+	default:
+		return unexpected(w)
+	}
+}
+
+func idTaken(id provision.HubID) error {
+	return fmt.Errorf("hub ID %s: %w", id, provision.ErrExists)
+}
+
+// ClaimHub implements provision.Store. A hub that is being deleted is
+// ErrHubChanged.
+func (s *Store) ClaimHub(ctx context.Context, hub provision.Hub) error {
+	want := provision.Hub{ID: hub.ID, Name: hub.Name, Declared: hub.Declared}
+	for {
+		before, rec, err := s.hub(ctx, hub.ID)
+		switch {
+		case errors.Is(err, provision.ErrNotFound):
+			err := s.insert(ctx, want, nil)
+			if errors.Is(err, provision.ErrExists) {
+				// Another replica may have claimed the same just now.
+				if h, herr := s.Hub(ctx, hub.ID); herr == nil && h.Name == want.Name && h.Declared == want.Declared {
+					return nil
+				}
+			}
+			return err
+		case err != nil:
+			return err
+		case before.Declared == "":
+			return idTaken(hub.ID)
+		case before.Deleting:
+			return fmt.Errorf("hub %s is being deleted: %w", before.Name, provision.ErrHubChanged)
+		case before.Name == want.Name && before.Declared == want.Declared:
+			return nil
+		}
+		want.Unknown = before.Unknown
+		w, err := s.replace(ctx, before, want, rec, nil)
+		if err != nil || w == wordOK {
+			return err
+		}
+		if err := s.again(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// UpdateHub implements provision.HubRegistry. A declared hub is none of its
+// business: ErrNotFound.
+func (s *Store) UpdateHub(ctx context.Context, id provision.HubID, change func(*provision.Hub) error, event func(provision.Hub) provision.Event) (provision.Hub, error) {
+	for {
+		before, rec, err := s.hub(ctx, id)
+		if err != nil {
+			return provision.Hub{}, err
+		}
+		if before.Declared != "" {
+			return provision.Hub{}, fmt.Errorf("hub %s is declared in %s: %w among the stored", before.Name, before.Declared, provision.ErrNotFound)
+		}
+		after := before
+		if err := change(&after); err != nil {
+			return provision.Hub{}, err
+		}
+		after.ID, after.Declared, after.Deleting = before.ID, before.Declared, before.Deleting
+		after.Version = before.Version + 1
+		e, err := encodeEvent(event(after))
+		if err != nil {
+			return provision.Hub{}, err
+		}
+		switch w, err := s.replace(ctx, before, after, rec, e); {
+		case err != nil:
+			return provision.Hub{}, err
+		case w == wordOK:
+			return after, nil
+		}
+		if err := s.again(ctx); err != nil {
+			return provision.Hub{}, err
+		}
+	}
+}
+
+// replace writes an edited hub, with its new name if that changed. It returns
+// wordOK, or wordConflict if the stored record is not rec any more.
+func (s *Store) replace(ctx context.Context, before, after provision.Hub, rec string, event []byte) (word, error) {
+	changed, err := record.EncodeHub(after)
+	if err != nil {
+		return "", err
+	}
+	var old, reserved reservation
+	renamed := before.Name != after.Name
+	if renamed {
+		if old, err = s.holder(ctx, before.Name); err != nil {
+			return "", err
+		}
+		if reserved, err = s.reserve(ctx, after.Name, after.ID); err != nil {
+			return "", err
+		}
+	}
+	deleting := ""
+	if after.Deleting {
+		deleting = "1"
+	}
+	p := s.partition(after.ID)
+	w, _, err := s.change(ctx, p, scriptHubUpdate, []string{p.hub(after.ID), p.void(after.ID)},
+		rec, changed, after.Version, after.Name, reserved.epoch, deleting, event, encodeHubChange(after.ID))
+	if err != nil {
+		return "", err
+	}
+	switch w {
+	case wordOK:
+		if renamed && old.hub == after.ID {
+			return w, s.release(ctx, before.Name, old)
+		}
+		return w, nil
+	case wordConflict:
+		return w, nil
+	case wordGone:
+		return "", provision.ErrNotFound
+	case wordVoid:
+		return "", nameTaken(after.Name)
+	default:
+		return "", unexpected(w)
+	}
+}
+
+// clearChunk is how many devices one script removes: enough to be quick, few
+// enough that no other caller waits long.
+const clearChunk = 500
+
+// DeleteHub implements provision.HubRegistry.
+func (s *Store) DeleteHub(ctx context.Context, id provision.HubID, event provision.Event) error {
+	h, err := s.fence(ctx, id, event)
+	if err != nil {
+		return err
+	}
+	name, err := s.holder(ctx, h.Name)
+	if err != nil {
+		return err
+	}
+	if err := s.clear(ctx, id); err != nil {
+		return err
+	}
+	p := s.partition(id)
+	w, _, err := s.change(ctx, p, scriptHubDelete,
+		[]string{p.hub(id), p.names(id), p.order(id), p.learned(id), p.hubs()},
+		id.String(), encodeHubChange(id))
+	switch {
+	case err != nil:
+		return err
+	case w != wordOK && w != wordHub: // wordHub: another call finished it
+		return unexpected(w)
+	}
+	if name.hub != id {
+		return nil
+	}
+	return s.release(ctx, h.Name, name)
+}
+
+// fence marks the hub as being deleted and appends the event, unless it is
+// marked already.
+func (s *Store) fence(ctx context.Context, id provision.HubID, event provision.Event) (provision.Hub, error) {
+	e, err := encodeEvent(event)
+	if err != nil {
+		return provision.Hub{}, err
+	}
+	for {
+		before, rec, err := s.hub(ctx, id)
+		if err != nil || before.Deleting {
+			return before, err
+		}
+		after := before
+		after.Deleting = true
+		if after.Declared == "" {
+			after.Version++
+		}
+		switch w, err := s.replace(ctx, before, after, rec, e); {
+		case err != nil:
+			return provision.Hub{}, err
+		case w == wordOK:
+			return after, nil
+		}
+		if err := s.again(ctx); err != nil {
+			return provision.Hub{}, err
+		}
+	}
+}
+
+// clear removes the devices of a fenced hub, some at a time.
+func (s *Store) clear(ctx context.Context, id provision.HubID) error {
+	p := s.partition(id)
+	for {
+		names, _, err := s.page(ctx, id, provision.ByName, "", clearChunk)
+		if err != nil || len(names) == 0 {
+			return err
+		}
+		keys := []string{p.hub(id), p.names(id), p.order(id)}
+		args := make([]any, len(names))
+		for i, name := range names {
+			keys = append(keys, p.device(provision.DeviceIDOf(id, name)))
+			args[i] = name
+		}
+		w, _, err := s.change(ctx, p, scriptHubClear, keys, args...)
+		switch {
+		case err != nil:
+			return err
+		case w == wordHub: // another call finished it
+			return nil
+		case w != wordOK:
+			return unexpected(w)
+		}
+	}
+}
