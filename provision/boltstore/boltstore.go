@@ -110,16 +110,15 @@ func (s *Store) begin(config Config) error {
 	if err := writeOwner(s.path, config.Owner); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	if err := s.db.Update(func(tx *bbolt.Tx) error { return initialize(tx, config.Partitions) }); err != nil {
-		return fmt.Errorf("open store %s: %w", s.path, err)
+	if s.meta, err = s.readMeta(); errors.Is(err, errEmpty) {
+		err = s.db.Update(func(tx *bbolt.Tx) error { return initialize(tx, config.Partitions) })
+		if err == nil {
+			err = syncDir(filepath.Dir(s.path)) // the file itself is new
+		}
+		if err == nil {
+			s.meta, err = s.readMeta()
+		}
 	}
-	if err := syncDir(filepath.Dir(s.path)); err != nil { // the file itself may be new
-		return fmt.Errorf("open store: %w", err)
-	}
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		s.meta, err = readMeta(tx)
-		return err
-	})
 	if err != nil {
 		return fmt.Errorf("open store %s: %w", s.path, err)
 	}
@@ -128,6 +127,14 @@ func (s *Store) begin(config Config) error {
 			s.path, s.meta.partitions, config.Partitions)
 	}
 	return nil
+}
+
+func (s *Store) readMeta() (m meta, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		m, err = readMeta(tx)
+		return err
+	})
+	return m, err
 }
 
 // Close ends Run, waits for it and closes the file. What is called afterwards

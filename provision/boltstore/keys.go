@@ -165,15 +165,18 @@ type meta struct {
 	partitions int
 }
 
-// errForeign marks a bbolt file that is not hubgate's.
-var errForeign = errors.New("it is a bbolt file, but not a hubgate store")
+// What a bbolt file without hubgate's buckets is.
+var (
+	errEmpty   = errors.New("it is empty")
+	errForeign = errors.New("it is a bbolt file, but not a hubgate store")
+)
 
-// initialize makes the buckets of a new file; it leaves an old one alone.
+// buckets are all that a store has.
+var buckets = [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucketIDs, bucketCreated, bucketCounters, bucketLearned, bucketOutbox}
+
+// initialize makes the buckets of a new file.
 func initialize(tx *bbolt.Tx, partitions int) error {
-	if k, _ := tx.Cursor().First(); k != nil {
-		return nil
-	}
-	for _, name := range [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucketIDs, bucketCreated, bucketCounters, bucketLearned, bucketOutbox} {
+	for _, name := range buckets {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
@@ -194,6 +197,9 @@ func initialize(tx *bbolt.Tx, partitions int) error {
 // readMeta reads what the file says of itself and refuses what this build
 // cannot read.
 func readMeta(tx *bbolt.Tx) (meta, error) {
+	if k, _ := tx.Cursor().First(); k == nil {
+		return meta{}, errEmpty
+	}
 	b := tx.Bucket(bucketMeta)
 	if b == nil || b.Get(metaSchema) == nil {
 		return meta{}, errForeign
@@ -212,7 +218,7 @@ func readMeta(tx *bbolt.Tx) (meta, error) {
 	if _, err := uuid.Parse(m.id); err != nil {
 		return meta{}, fmt.Errorf("store ID %q is no UUID", m.id)
 	}
-	for _, name := range [][]byte{bucketHubs, bucketNames, bucketDevices, bucketIDs, bucketCreated, bucketCounters, bucketLearned, bucketOutbox} {
+	for _, name := range buckets {
 		if tx.Bucket(name) == nil {
 			return meta{}, fmt.Errorf("bucket %q is missing", name)
 		}

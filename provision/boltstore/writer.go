@@ -116,7 +116,10 @@ func (s *Store) commit(batch []*op) {
 		}
 	})
 	for i, o := range batch {
-		o.done <- errors.Join(failure, decisions[i])
+		if failure != nil {
+			decisions[i] = failure
+		}
+		o.done <- decisions[i]
 	}
 }
 

@@ -1,0 +1,39 @@
+package boltstore
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/hubgate/hubgate/provision/storetest"
+)
+
+// start opens a store that lives and writes as long as the test.
+func start(t testing.TB, config Config) *Store {
+	t.Helper()
+	if config.Path == "" {
+		config.Path = filepath.Join(t.TempDir(), "hubgate.db")
+	}
+	s, err := Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- s.Run(context.Background()) }()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return s
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Fixture {
+		return storetest.Fixture{Store: start(t, Config{})}
+	}, storetest.FromEnv())
+}
