@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -198,8 +199,11 @@ var chainReasons = map[trust.Fault]Reason{
 
 func chainFinding(err error, d *Decision) finding {
 	var failure *trust.Error
-	if !errors.As(err, &failure) {
-		return finding{Overloaded, err.Error()} // the check's time ran out while it waited for a CPU
+	switch {
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return finding{Overloaded, "the check's time ran out while it waited for a CPU"}
+	case !errors.As(err, &failure):
+		return finding{Internal, err.Error()}
 	}
 	d.Certificate = failure.Certificate
 	reason, ok := chainReasons[failure.Fault]

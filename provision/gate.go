@@ -240,7 +240,12 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 		case err == nil, errors.As(err, &failure) && failure.Signed:
 			signed = append(signed, h)
 			path, pathErr = p, err
-		case pathErr == nil || failure != nil && failure.Fault == trust.Incomplete:
+		case failure == nil: // ours
+			f.PathErr = err
+			found := chainFinding(err, &Decision{})
+			f.NoHub = Problem{found.reason, found.detail}
+			return nil
+		case pathErr == nil || failure.Fault == trust.Incomplete:
 			pathErr = err
 		}
 	}

@@ -59,10 +59,11 @@ const (
 
 // newPartitions returns n partitions, spread evenly over the slots: partition i
 // owns the i-th of n equal stretches, and its tag is the first, shortest first
-// and in order of tagAlphabet, whose slot lies in the middle half of the
+// and in order of tagAlphabet, whose slot lies in the middle sixteenth of the
 // stretch. The middle, because a cluster's nodes share the slots in stretches
-// too: then no partition sits on the edge between two nodes by chance. The
-// layout is what is stored, so this never changes.
+// too: then no node gets partitions more than another because of where in its
+// stretch a tag happened to fall. The layout is what is stored, so this never
+// changes.
 func newPartitions(n int) []partition {
 	parts := make([]partition, n)
 	left := n
@@ -71,7 +72,7 @@ func newPartitions(n int) []partition {
 			// Doubled, so that the slot's own middle counts.
 			at := (2*slotOf(tag) + 1) * n
 			i := at / (2 * slots)
-			if within := at % (2 * slots); within < slots/2 || within >= 3*slots/2 {
+			if within := at % (2 * slots); within < 2*slots*15/32 || within >= 2*slots*17/32 {
 				return true
 			}
 			if parts[i].prefix == "" {
