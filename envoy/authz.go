@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"time"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -13,6 +15,9 @@ const (
 	// checkRetries is how often a check that never reached hubgate is sent to
 	// another replica. Checks are idempotent.
 	checkRetries = 2
+	// retryPause bounds the random pause before a retry; Envoy's default is a
+	// second.
+	retryPause = 25 * time.Millisecond
 )
 
 // authzService is the call to hubgate that both listeners make. The metadata
@@ -27,6 +32,9 @@ func (b *builder) authzService(hub string) *corev3.GrpcService {
 		{Key: "hubgate-chain-sha256", Value: "%DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256%"},
 		{Key: "hubgate-connection", Value: "%CONNECTION_ID%"},
 		{Key: "hubgate-node", Value: node},
+		// A CheckRequest's source is the peer of the connection; this one is
+		// the device even behind proxies that speak HTTP.
+		{Key: "hubgate-source", Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
 	}
 	if hub != "" {
 		metadata = append(metadata, &corev3.HeaderValue{Key: "hubgate-hub", Value: hub})
@@ -40,6 +48,11 @@ func (b *builder) authzService(hub string) *corev3.GrpcService {
 		Timeout:         durationpb.New(b.options.Hubgate.CheckTimeout),
 		InitialMetadata: metadata,
 		RetryPolicy: &corev3.RetryPolicy{
+			RetryBackOff: &corev3.BackoffStrategy{
+				BaseInterval: durationpb.New(retryPause),
+				// Envoy 1.40 takes this for the time limit of one try, too.
+				MaxInterval: durationpb.New(max(retryPause, b.options.Hubgate.CheckTimeout)),
+			},
 			NumRetries: wrapperspb.UInt32(checkRetries),
 			RetryOn:    "connect-failure,refused-stream,reset-before-request",
 			RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{

@@ -24,8 +24,9 @@ type edge struct {
 	requests   func(path string) int
 }
 
-// startEdge fills in addresses and certificates, and starts everything.
-func startEdge(t *testing.T, o Options, a *authorizer) *edge {
+// startEdge fills in addresses and certificates, and starts everything; edits
+// change the generated configuration.
+func startEdge(t *testing.T, o Options, a *authorizer, edits ...func(string) string) *edge {
 	t.Helper()
 	e := &edge{vendor: newVendor(t), authorizer: a, broker: startBroker(t)}
 	var backend string
@@ -36,11 +37,13 @@ func startEdge(t *testing.T, o Options, a *authorizer) *edge {
 	if len(o.Hubgate.Addresses) == 0 {
 		o.Hubgate.Addresses = []string{a.address}
 	}
-	pair, _ := e.server(t)
-	o.Certificates = []KeyPair{pair}
+	o.Certificates = []KeyPair{e.server(t)}
 	config, err := Bootstrap(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, edit := range edits {
+		config = []byte(edit(string(config)))
 	}
 	e.options = o
 	e.envoy = startEnvoy(t, config, o)
@@ -76,8 +79,9 @@ func (e *edge) mustDial(t *testing.T, address, preamble string, config *tls.Conf
 	return conn
 }
 
-// send makes one HTTP/1.1 request, byte for byte as given.
-func send(t *testing.T, conn *tls.Conn, request string) (*http.Response, string) {
+// send makes one HTTP/1.1 request, byte for byte as given, and returns status
+// and body of the answer.
+func send(t *testing.T, conn *tls.Conn, request string) (int, string) {
 	t.Helper()
 	if _, err := io.WriteString(conn, strings.ReplaceAll(request, "\n", "\r\n")); err != nil {
 		t.Fatal(err)
@@ -88,13 +92,13 @@ func send(t *testing.T, conn *tls.Conn, request string) (*http.Response, string)
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		return response, ""
+		return response.StatusCode, ""
 	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response, string(body)
+	return response.StatusCode, string(body)
 }
 
 // connect is an HTTPS connection of a device of that name.
@@ -112,9 +116,9 @@ func get(name, headers string) string {
 // backend saw it.
 func backendSees(t *testing.T, conn *tls.Conn, request string) seen {
 	t.Helper()
-	response, body := send(t, conn, request)
-	if response.StatusCode != http.StatusOK {
-		t.Fatalf("status %d, want 200: %s", response.StatusCode, body)
+	status, body := send(t, conn, request)
+	if status != http.StatusOK {
+		t.Fatalf("status %d, want 200: %s", status, body)
 	}
 	var s seen
 	if err := json.Unmarshal([]byte(body), &s); err != nil {

@@ -75,8 +75,11 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		UseRemoteAddress:  wrapperspb.Bool(true),
 		XffNumTrustedHops: h.TrustedHops,
 		// Nobody is internal, whatever network devices connect from: Envoy's
-		// own x-envoy-* headers are not theirs to set.
-		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		// own x-envoy-* headers are not theirs to set. An empty list would
+		// mean all private networks, so it has an address that is nobody's.
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
+			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "255.255.255.255", PrefixLen: wrapperspb.UInt32(32)}},
+		},
 
 		// One spelling for each request.
 		NormalizePath:                wrapperspb.Bool(true),

@@ -2,9 +2,6 @@ package envoy
 
 import (
 	"bytes"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
@@ -16,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hubgate/hubgate/internal/pki"
 )
 
 // forged are the headers that would pass for something hubgate or Envoy says,
@@ -78,7 +77,7 @@ func forgedHeaders(t *testing.T, e *edge) {
 	}
 	for _, header := range []string{
 		"X-Forwarded-Client-Cert", "X-Device-Whatever", "X-Envoy-Upstream-Rq-Timeout-Ms",
-		"X-Envoy-Original-Path", "X-Real-Ip", "Forwarded",
+		"X-Envoy-Original-Path", "X-Envoy-Internal", "X-Real-Ip", "Forwarded",
 	} {
 		if values := got.Header[header]; values != nil {
 			t.Errorf("backend got %s %q, want none", header, values)
@@ -178,8 +177,8 @@ func assertMetadata(t *testing.T, c check, device tls.Certificate) {
 func underscores(t *testing.T, e *edge) {
 	const name = "device-underscore"
 	for _, header := range []string{"x_device_id: forged\n", "X_Hub-Id: forged\n", "x_forwarded_client_cert: forged\n"} {
-		if response, body := send(t, e.connect(t, name), get(name, header)); response.StatusCode != http.StatusBadRequest {
-			t.Errorf("%q: status %d, want 400: %s", header, response.StatusCode, body)
+		if status, body := send(t, e.connect(t, name), get(name, header)); status != http.StatusBadRequest {
+			t.Errorf("%q: status %d, want 400: %s", header, status, body)
 		}
 	}
 	if n := len(e.authorizer.of(name)); n != 0 {
@@ -188,17 +187,17 @@ func underscores(t *testing.T, e *edge) {
 }
 
 func denied(t *testing.T, e *edge) {
-	response, body := send(t, e.connect(t, "denied-1"), get("denied-1", ""))
-	if response.StatusCode != http.StatusForbidden || body != `{"reason":"device_disabled"}` {
-		t.Errorf("answer %d %s", response.StatusCode, body)
+	status, body := send(t, e.connect(t, "denied-1"), get("denied-1", ""))
+	if status != http.StatusForbidden || body != `{"reason":"device_disabled"}` {
+		t.Errorf("answer %d %s", status, body)
 	}
 	assertUnasked(t, e, "denied-1")
 }
 
 func faulty(t *testing.T, e *edge) {
-	response, body := send(t, e.connect(t, "faulty-1"), get("faulty-1", ""))
-	if response.StatusCode != http.StatusServiceUnavailable || body != `{"reason":"store_unavailable"}` {
-		t.Errorf("answer %d %s", response.StatusCode, body)
+	status, body := send(t, e.connect(t, "faulty-1"), get("faulty-1", ""))
+	if status != http.StatusServiceUnavailable || body != `{"reason":"store_unavailable"}` {
+		t.Errorf("answer %d %s", status, body)
 	}
 	assertUnasked(t, e, "faulty-1")
 }
@@ -206,9 +205,9 @@ func faulty(t *testing.T, e *edge) {
 func hanging(t *testing.T, e *edge) {
 	conn := e.connect(t, "hanging-1")
 	start := time.Now()
-	response, body := send(t, conn, get("hanging-1", ""))
-	if response.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("answer %d %s, want 503", response.StatusCode, body)
+	status, body := send(t, conn, get("hanging-1", ""))
+	if status != http.StatusServiceUnavailable {
+		t.Errorf("answer %d %s, want 503", status, body)
 	}
 	if took := time.Since(start); took < e.options.Hubgate.CheckTimeout*9/10 { // Envoy's clock ticks coarsely
 		t.Errorf("answer after %s, before hubgate's time was over", took)
@@ -229,8 +228,8 @@ func assertUnasked(t *testing.T, e *edge, name string) {
 // hubgate can tell: there is a TLS session, but no fingerprint either.
 func noCertificate(t *testing.T, e *edge) {
 	conn := e.mustDial(t, e.options.HTTPS.Listen, "", &tls.Config{})
-	if response, body := send(t, conn, get("anonymous", forged)); response.StatusCode != http.StatusForbidden {
-		t.Errorf("answer %d %s, want hubgate's 403", response.StatusCode, body)
+	if status, body := send(t, conn, get("anonymous", forged)); status != http.StatusForbidden {
+		t.Errorf("answer %d %s, want hubgate's 403", status, body)
 	}
 	assertUnasked(t, e, "anonymous")
 	check := e.authorizer.one(t, "denied-without-certificate")
@@ -277,16 +276,9 @@ func resumption(t *testing.T, e *edge) {
 }
 
 func keyKinds(t *testing.T, e *edge) {
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, device := range map[string]tls.Certificate{
-		"device-rsa":     e.deviceWithKey(t, "device-rsa", rsaKey),
-		"device-p384":    e.deviceWithKey(t, "device-p384", ecKey(t, elliptic.P384())),
-		"device-p521":    e.deviceWithKey(t, "device-p521", ecKey(t, elliptic.P521())),
-		"device-ed25519": e.deviceWithKey(t, "device-ed25519", edKey(t)),
-	} {
+	for _, kind := range []pki.KeyKind{pki.RSA2048, pki.P256, pki.P384, pki.P521, pki.Ed25519} {
+		name := "device-" + string(kind)
+		device := e.device(t, name, pki.WithKey(kind))
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			conn, err := e.dial(t, e.options.HTTPS.Listen, "", &tls.Config{
 				MaxVersion: version, Certificates: []tls.Certificate{device},
@@ -303,9 +295,9 @@ func keyKinds(t *testing.T, e *edge) {
 func webSocket(t *testing.T, e *edge) {
 	const name = "device-socket"
 	conn := e.connect(t, name)
-	response, _ := send(t, conn, "GET /socket HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n\n")
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("status %d, want 101", response.StatusCode)
+	status, _ := send(t, conn, "GET /socket HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n\n")
+	if status != http.StatusSwitchingProtocols {
+		t.Fatalf("status %d, want 101", status)
 	}
 	assertEcho(t, conn, "frame")
 	e.authorizer.one(t, name)
@@ -335,8 +327,8 @@ func paths(t *testing.T, e *edge) {
 		}
 	}
 	conn := e.mustDial(t, e.options.HTTPS.Listen, "", &tls.Config{Certificates: []tls.Certificate{device}})
-	if response, _ := send(t, conn, "GET /a%2F..%2fb HTTP/1.1\nHost: a\n\n"); response.StatusCode != http.StatusTemporaryRedirect {
-		t.Errorf("escaped slashes: status %d, want 307", response.StatusCode)
+	if status, _ := send(t, conn, "GET /a%2F..%2fb HTTP/1.1\nHost: a\n\n"); status != http.StatusTemporaryRedirect {
+		t.Errorf("escaped slashes: status %d, want 307", status)
 	}
 }
 

@@ -35,7 +35,9 @@ func header(o Options) string {
 	if o.MQTT != nil {
 		line("- MQTT brokers at %s, which nobody else can reach", strings.Join(o.MQTT.Brokers, ", "))
 	}
-	line("- the certificate in %s, read at start only: restart Envoy to renew it", o.Certificates[0].Certificate)
+	for _, pair := range o.Certificates {
+		line("- the certificate in %s, read at start only: restart Envoy to renew it", pair.Certificate)
+	}
 	if o.Domain != "" {
 		line("- DNS for %s and *.%s, and certificates for both", o.Domain, o.Domain)
 	}

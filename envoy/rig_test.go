@@ -41,6 +41,9 @@ const (
 	deviceID = "0b7d5c1e-0000-8000-8000-000000000002"
 )
 
+// nobody is where no server of ours or of other tests ever listens.
+const nobody = "127.0.0.1:1"
+
 // startEnvoy runs the real Envoy with a configuration until the test ends.
 func startEnvoy(t *testing.T, config []byte, o Options) *process.Process {
 	t.Helper()
@@ -97,6 +100,7 @@ func freeAddresses(t *testing.T, n int) []string {
 type authorizer struct {
 	authv3.UnimplementedAuthorizationServer
 	address string
+	stop    func() // before the test ends
 
 	mu     sync.Mutex
 	checks map[string][]check // by CN of the leaf
@@ -111,7 +115,12 @@ type check struct {
 
 func startAuthorizer(t *testing.T, options ...grpc.ServerOption) *authorizer {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return startAuthorizerAt(t, "127.0.0.1:0", options...)
+}
+
+func startAuthorizerAt(t *testing.T, address string, options ...grpc.ServerOption) *authorizer {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,12 +132,13 @@ func startAuthorizer(t *testing.T, options ...grpc.ServerOption) *authorizer {
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	t.Cleanup(func() {
+	a.stop = sync.OnceFunc(func() {
 		server.Stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(a.stop)
 	return a
 }
 

@@ -102,7 +102,7 @@ func TestBootstrapDefaultsAreTheGoldenFile(t *testing.T) {
 func TestEnvoyAcceptsEveryOption(t *testing.T) {
 	t.Parallel()
 	v := newVendor(t)
-	pair, ca := v.server(t)
+	pair, client, ca := v.server(t), v.client(t), v.ca(t)
 	ticket := filepath.Join(t.TempDir(), "ticket.key")
 	if err := os.WriteFile(ticket, []byte(strings.Repeat("k", 80)), 0o600); err != nil {
 		t.Fatal(err)
@@ -146,10 +146,10 @@ func TestEnvoyAcceptsEveryOption(t *testing.T) {
 			},
 		},
 		"mTLS to hubgate by IP address": {
-			Hubgate: Hubgate{Addresses: []string{"127.0.0.1:9191"}, TLS: &ClientTLS{CA: ca, Client: pair}},
+			Hubgate: Hubgate{Addresses: []string{"127.0.0.1:9191"}, TLS: &ClientTLS{CA: ca, Client: client}},
 		},
 		"mTLS to hubgate by name": {
-			Hubgate: Hubgate{Addresses: []string{"hubgate.internal:9191"}, TLS: &ClientTLS{CA: ca, Client: pair}},
+			Hubgate: Hubgate{Addresses: []string{"hubgate.internal:9191"}, TLS: &ClientTLS{CA: ca, Client: client}},
 		},
 		"certificates and tickets": {
 			Certificates: []KeyPair{pair, pair}, TicketKeys: []string{ticket, ticket},

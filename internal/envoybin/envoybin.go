@@ -49,7 +49,7 @@ func Path(ctx context.Context, progress io.Writer) (string, error) {
 }
 
 func executable(path string) error {
-	info, err := os.Stat(path)
+	info, err := os.Stat(path) //nolint:gosec // the operator names it
 	if err != nil {
 		return err
 	}

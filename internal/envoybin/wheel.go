@@ -37,7 +37,7 @@ func install(ctx context.Context, target string, progress io.Writer) error {
 		return fmt.Errorf("no Envoy binary is published for %s", platform)
 	}
 	dir := filepath.Dir(target)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	// Beside the target, so that the last step is a rename.
