@@ -24,15 +24,7 @@ const preamble = "PROXY TCP4 203.0.113.7 127.0.0.1 4711 8443\r\n"
 func TestBehindLoadBalancers(t *testing.T) {
 	t.Parallel()
 	ours := newVendor(t)
-	pair := ours.server(t)
-	certificate, err := tls.LoadX509KeyPair(pair.Certificate, pair.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	authorizer := startAuthorizer(t, grpc.Creds(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{certificate},
-		ClientCAs:    ours.pool(), ClientAuth: tls.RequireAndVerifyClientCert,
-	})))
+	authorizer := startAuthorizer(t, mutualTLS(t, ours))
 	ticket := filepath.Join(t.TempDir(), "ticket.key")
 	if err := os.WriteFile(ticket, []byte(strings.Repeat("k", 80)), 0o600); err != nil {
 		t.Fatal(err)
@@ -64,6 +56,36 @@ func TestBehindLoadBalancers(t *testing.T) {
 			test(t, e)
 		})
 	}
+}
+
+// TestImpostor: another server that our CA knows is not hubgate.
+func TestImpostor(t *testing.T) {
+	t.Parallel()
+	ours := newVendor(t)
+	authorizer := startAuthorizer(t, mutualTLS(t, ours))
+	e := startEdge(t, Options{HTTPS: &HTTPS{}, MQTT: &MQTT{}, Hubgate: Hubgate{
+		TLS: &ClientTLS{CA: ours.ca(t), Client: ours.client(t), ServerName: "hubgate.internal"},
+	}}, authorizer)
+	if status, body := send(t, e.connect(t, "device-1"), get("device-1", "")); status != http.StatusServiceUnavailable {
+		t.Errorf("answer %d %s, want 503", status, body)
+	}
+	if len(authorizer.of("device-1")) != 0 {
+		t.Error("the impostor was asked")
+	}
+}
+
+// mutualTLS is what hubgate demands of Envoy.
+func mutualTLS(t *testing.T, v *vendor) grpc.ServerOption {
+	t.Helper()
+	pair := v.server(t)
+	certificate, err := tls.LoadX509KeyPair(pair.Certificate, pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{certificate},
+		ClientCAs:    v.pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}))
 }
 
 func (e *edge) proxied(t *testing.T, address, name string) *tls.Conn {
