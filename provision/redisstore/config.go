@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/hubgate/hubgate/provision"
@@ -91,6 +92,10 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// go-redis has one logger for the process, and fills it with what every call
+// returns as an error anyway.
+func init() { logging.Disable() }
+
 // client returns a client of the target. It does not connect yet.
 func (c Config) client(t target, connections int, timeout time.Duration) redis.UniversalClient {
 	var tlsConfig *tls.Config
@@ -109,14 +114,14 @@ func (c Config) client(t target, connections int, timeout time.Duration) redis.U
 			MasterName: t.master, SentinelAddrs: t.addresses,
 			SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
 			Username: t.username, Password: c.Password, DB: t.db, TLSConfig: tlsConfig,
-			DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
+			DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
 			ContextTimeoutEnabled: true, PoolSize: connections, DisableIdentity: true,
 		})
 	case cluster:
 		return redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs:    t.addresses,
 			Username: t.username, Password: c.Password, TLSConfig: tlsConfig,
-			DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
+			DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
 			ContextTimeoutEnabled: true, PoolSize: connections, DisableIdentity: true,
 			MaintNotificationsConfig: quiet,
 		})
@@ -124,7 +129,7 @@ func (c Config) client(t target, connections int, timeout time.Duration) redis.U
 		return redis.NewClient(&redis.Options{
 			Network: t.network, Addr: t.addresses[0],
 			Username: t.username, Password: c.Password, DB: t.db, TLSConfig: tlsConfig,
-			DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
+			DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
 			ContextTimeoutEnabled: true, PoolSize: connections, DisableIdentity: true,
 			MaintNotificationsConfig: quiet,
 		})

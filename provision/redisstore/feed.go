@@ -16,10 +16,10 @@ import (
 
 const (
 	// feedBlock is how long a reader waits for changes before it proves anew
-	// that there were none.
-	feedBlock = 500 * time.Millisecond
-	// feedTimeout is when a server that does not answer counts as cut off. With
-	// feedBlock it stays well under the two seconds in which a cut has to show.
+	// that there were none. A proof is up to two waits old when the next one
+	// comes, which has to leave room within the two seconds that it counts.
+	feedBlock = 300 * time.Millisecond
+	// feedTimeout is when a server that does not answer counts as cut off.
 	feedTimeout = time.Second
 	// feedBatch bounds the changes read at once from a partition.
 	feedBatch = 1000

@@ -54,13 +54,23 @@ func TestOpenRefusesEvictionOnAnyNode(t *testing.T) {
 	wantRefusal(t, patient(c.Nodes[0].URL()), "use redis+cluster://")
 }
 
-func TestOpenNamesAWrongPassword(t *testing.T) {
+func TestOpenNeedsThePassword(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	c := patient(s.URL())
-	c.Password = "wrong"
-	if _, err := redisstore.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), "AUTH") {
-		t.Errorf("error %v, want one about AUTH", err)
+	s.Do("ACL", "SETUSER", "hubgate", "on", ">secret", "~*", "&*", "+@all")
+	c := patient("redis://hubgate@" + s.Addr())
+	for password, words := range map[string]string{"": "names a user, and no password is given", "wrong": "WRONGPASS", "secret": ""} {
+		c.Password = password
+		store, err := redisstore.Open(t.Context(), c)
+		switch {
+		case err == nil:
+			_ = store.Close()
+			if words != "" {
+				t.Errorf("opened with the password %q", password)
+			}
+		case words == "" || !strings.Contains(err.Error(), words):
+			t.Errorf("password %q: error %v, want one with %q", password, err, words)
+		}
 	}
 }
 

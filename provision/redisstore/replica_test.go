@@ -86,7 +86,7 @@ func TestSentinelFailover(t *testing.T) {
 		return err == nil
 	})
 	t.Logf("created %s after the fail-over", time.Since(failedOver))
-	eventually(t, "the feed after the fail-over", func() bool { return feed.freshSince(failedOver) })
+	eventually(t, "the feed after the fail-over", func() bool { return feed.unproved(failedOver) == 0 })
 	if _, err := s.Device(t.Context(), hub.ID, "before"); err != nil {
 		t.Errorf("device of before: %v", err)
 	}

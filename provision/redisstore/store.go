@@ -47,6 +47,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.username != "" && c.Password == "" {
+		// The client would connect as the default user instead.
+		return nil, errors.New("store URL: it names a user, and no password is given")
+	}
 	s := &Store{
 		client: c.client(t, c.Connections, c.Timeout),
 		// In a cluster each partition has a reader, and all may be on one node.
