@@ -81,7 +81,7 @@ func TestBadInput(t *testing.T) {
 		{"another block type", tcp, source(strings.ReplaceAll(cert, "CERTIFICATE", "PRIVATE%20KEY")), provision.CertificateMalformed, "no PEM block of type CERTIFICATE"},
 		{"a broken block before a good one", tcp, source(envoyEscape(pemBegin+"\nMII\n") + cert), provision.CertificateMalformed, "broken base64"},
 		{"two certificates", tcp, source(encodePEM(leaf, issuer)), provision.CertificateMalformed, "more than one certificate"},
-		{"1 MiB", tcp, source(cert + strings.Repeat("%0A", 350_000)), provision.CertificateUnsupported, "longer than any"},
+		{"1 MiB", tcp, source(cert + strings.Repeat("%0A", 350_000)), provision.CertificateUnsupported, "more than 10 certificates or 65536 bytes"},
 		{"DER garbage", tcp, func(f *fixture) { source(encodePEM([]byte("garbage")))(f); f.md = nil }, nothing, ""}, // trust parses
 
 		// The forwarded header.
@@ -99,9 +99,10 @@ func TestBadInput(t *testing.T) {
 		{"Chain with a broken certificate", http, chain(cert + envoyEscape(pemBegin+"\n*\n"+pemEnd)), provision.CertificateMalformed, "certificate 2: broken base64"},
 		{"Chain with a private key", http, chain(cert + strings.ReplaceAll(cert, "CERTIFICATE", "PRIVATE%20KEY")), provision.CertificateMalformed, "no PEM block of type CERTIFICATE"},
 		{"Chain of blanks", http, chain("%0A%0A"), provision.CertificateMalformed, "no PEM block"},
-		{"Chain of 1 MiB", http, chain(cert + strings.Repeat("%0A", 350_000)), provision.CertificateUnsupported, "longer than any"},
-		{"Chain of 11 certificates", http, chain(encodePEM(repeat(leaf, 11)...)), nothing, ""}, // trust counts
-		{"Chain of 65 KiB", http, chain(encodePEM(leaf, make([]byte, 65<<10))), nothing, ""},   // trust measures
+		{"Chain of 1 MiB", http, chain(cert + strings.Repeat("%0A", 350_000)), provision.CertificateUnsupported, "more than 10 certificates or 65536 bytes"},
+		{"Chain of 11 certificates", http, chain(encodePEM(repeat(leaf, 11)...)), provision.CertificateUnsupported, "more than 10"},
+		{"Chain of 65 KiB", http, chain(encodePEM(leaf, make([]byte, 65<<10))), provision.CertificateUnsupported, "65536 bytes"},
+		{"Chain of 10 certificates", http, chain(encodePEM(repeat(leaf, 10)...)), nothing, ""},
 		{"no Chain", http, header(own), nothing, ""}, // a leaf alone is fine
 		{"forged header without a certificate", readFixture(t, "http-plaintext"), header(`Hash=00,x`), nothing, ""},
 
@@ -126,7 +127,8 @@ func TestBadInput(t *testing.T) {
 		{"module's chain without the leaf", tcp, md(keyChain, encodeList(issuer)), provision.ListenerMisconfigured, "metadata hubgate-chain begins with another certificate"},
 		{"module's chain broken", tcp, md(keyChain, encodeList(leaf)+",*"), provision.CertificateMalformed, "metadata hubgate-chain: certificate 2: broken base64"},
 		{"module's chain with a gap", tcp, md(keyChain, encodeList(leaf)+",,"+encodeList(issuer)), provision.CertificateMalformed, "certificate 2: empty"},
-		{"module's chain of 100 KiB", tcp, md(keyChain, encodeList(leaf, make([]byte, 100<<10))), provision.CertificateUnsupported, "longer than any"},
+		{"module's chain of 11 certificates", tcp, md(keyChain, encodeList(repeat(leaf, 11)...)), provision.CertificateUnsupported, "more than 10"},
+		{"module's chain of 100 KiB", tcp, md(keyChain, encodeList(leaf, make([]byte, 100<<10))), provision.CertificateUnsupported, "more than 10 certificates or 65536 bytes"},
 
 		// Nothing at all.
 		{"no attributes", fixture{req: &authv3.CheckRequest{}}, func(*fixture) {}, nothing, ""},
@@ -140,7 +142,7 @@ func TestBadInput(t *testing.T) {
 			tt.spoil(&f)
 			c := connectionOf(f.req, f.md)
 			checkProblem(t, c.Problem, tt.want, tt.detail)
-			if len(c.Presented) > trust.MaxCertificates+1 {
+			if len(c.Presented) > trust.MaxCertificates {
 				t.Errorf("%d certificates were decoded", len(c.Presented))
 			}
 		})
@@ -219,7 +221,7 @@ func FuzzConnection(f *testing.F) {
 		if len(c.Presented) > 0 && !bytes.Equal(c.Presented[0], c.Leaf) {
 			t.Error("the presented chain begins with another certificate")
 		}
-		if len(c.Presented) > trust.MaxCertificates+1 || len(c.Attested) > trust.MaxCertificates+1 {
+		if len(c.Presented) > trust.MaxCertificates || len(c.Attested) > trust.MaxCertificates+1 {
 			t.Errorf("%d certificates and %d fingerprints were decoded", len(c.Presented), len(c.Attested))
 		}
 		if c.Problem != nil && (c.Problem.Reason == "" || c.Problem.Detail == "") {

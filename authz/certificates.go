@@ -24,14 +24,13 @@ const (
 	maxEncodedPEM = 3 * (maxBase64 + maxBase64/64 + trust.MaxCertificates*(len(pemBegin)+len(pemEnd)+3))
 )
 
-// errTooLong: the encoded chain exceeds what package trust would accept.
-var errTooLong = errors.New("the encoded chain is longer than any that is accepted")
+// errTooLong: the chain exceeds what package trust would accept.
+var errTooLong = fmt.Errorf("more than %d certificates or %d bytes", trust.MaxCertificates, trust.MaxChainBytes)
 
 // decodePEM decodes certificates as Envoy sends them: PEM, percent-encoded as
 // in a path (a plus sign is a plus sign). Unlike encoding/pem it takes nothing
 // else: no other blocks, no headers, no bytes before, between or after. It
-// stops at the first certificate beyond the limits of package trust, which
-// refuses what it returns then.
+// stops at the limits of package trust with errTooLong.
 func decodePEM(encoded string) ([][]byte, error) {
 	if len(encoded) > maxEncodedPEM {
 		return nil, errTooLong
@@ -44,7 +43,7 @@ func decodePEM(encoded string) ([][]byte, error) {
 	size := 0
 	for {
 		text = strings.TrimLeft(text, "\r\n")
-		if text == "" && len(certs) > 0 || len(certs) > trust.MaxCertificates || size > trust.MaxChainBytes {
+		if text == "" && len(certs) > 0 {
 			return certs, nil
 		}
 		body, ok := strings.CutPrefix(text, pemBegin)
@@ -59,7 +58,9 @@ func decodePEM(encoded string) ([][]byte, error) {
 			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
 		}
 		certs = append(certs, der)
-		size += len(der)
+		if size += len(der); len(certs) > trust.MaxCertificates || size > trust.MaxChainBytes {
+			return nil, errTooLong
+		}
 	}
 }
 
@@ -78,7 +79,7 @@ func decodeList(encoded string) ([][]byte, error) {
 		}
 		certs = append(certs, der)
 		if size += len(der); len(certs) > trust.MaxCertificates || size > trust.MaxChainBytes {
-			break
+			return nil, errTooLong
 		}
 	}
 	return certs, nil
