@@ -26,6 +26,7 @@ func TestMQTT(t *testing.T) {
 	t.Run("resumption keeps the fingerprints", func(t *testing.T) { resumedConnection(t, e) })
 	t.Run("early data waits", func(t *testing.T) { earlyData(t, e) })
 	t.Run("silence ends", func(t *testing.T) { silentConnection(t, e) })
+	t.Run("an empty stream is checked", func(t *testing.T) { emptyConnection(t, e) })
 }
 
 func (e *edge) mqtt(t *testing.T, device ...tls.Certificate) *tls.Conn {
@@ -142,5 +143,24 @@ func silentConnection(t *testing.T, e *edge) {
 	}
 	if len(e.authorizer.of(name)) != 0 || e.broker.connections() != before {
 		t.Error("a silent connection was checked or forwarded")
+	}
+}
+
+// emptyConnection: the end of a stream asks hubgate as a byte would, and then
+// Envoy waits for data that cannot come.
+func emptyConnection(t *testing.T, e *edge) {
+	const name = "device-mqtt-empty"
+	before := e.broker.connections()
+	conn := e.mqtt(t, e.device(t, name))
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if _, err := conn.Read(make([]byte, 1)); err == nil || time.Since(start) > 10*time.Second {
+		t.Errorf("read %v after %s, want the end of the connection", err, time.Since(start))
+	}
+	e.authorizer.one(t, name)
+	if e.broker.connections() != before {
+		t.Error("an empty connection was forwarded")
 	}
 }

@@ -118,9 +118,9 @@ type MQTT struct {
 	// IdleTimeout ends a connection on which nothing moved. hubgate is asked
 	// at a connection's first byte, so this bounds a client that stays silent
 	// after its handshake, too; it must exceed the longest MQTT keep-alive
-	// interval in use. A client that ends its stream without a byte is checked
-	// then, and if admitted, its connection stays half open until TCP
-	// keep-alive finds the client gone. Default 1 h.
+	// interval in use. A client that ends its stream without having sent a
+	// byte is checked then; if it is admitted, Envoy keeps its side of the
+	// connection for as long as this, as nobody ends the other. Default 1 h.
 	IdleTimeout time.Duration
 }
 
