@@ -1,0 +1,188 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// maxSocketPath is how long the path of a Unix socket can be (sun_path on
+// Linux is 108 bytes with its final zero).
+const maxSocketPath = 107
+
+var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func (l *loader) domain(top *section) string {
+	domain := strings.TrimSuffix(strings.ToLower(top.str("domain")), ".")
+	switch {
+	case domain == "":
+	case strings.HasPrefix(domain, "*."):
+		top.problem("domain", "%q: write it without *. – hubs are found under it as <hub>.<domain>", domain)
+	case len(domain) > 253-64 || !domainName.MatchString(domain):
+		top.problem("domain", "%q is no DNS name: write one such as iot.example.com, without port or scheme", domain)
+	}
+	return domain
+}
+
+// maxInFlightLimit is more checks than one process can usefully hold.
+const maxInFlightLimit = 1 << 20
+
+func (l *loader) authz(top *section) Authz {
+	s := top.sub("authz", "listen", "tls", "insecure", "max_in_flight", "deny_detail")
+	a := Authz{
+		Listen:      DefaultAuthzListen,
+		MaxInFlight: s.integer("max_in_flight", 0, 1, maxInFlightLimit),
+		Opaque:      s.choice("deny_detail", "full", "full", "opaque") == "opaque",
+	}
+	before := len(l.problems)
+	insecure := s.boolean("insecure", false) || len(l.problems) > before
+	a.TLS = l.tls(s)
+	if !s.has("listen") {
+		return a
+	}
+	a.Listen = s.str("listen")
+	if a.Listen == "" {
+		return a
+	}
+	loopback, err := checkListen(a.Listen, true)
+	switch {
+	case err != nil:
+		s.problem("listen", "%v", err)
+	case !loopback && !s.has("tls") && !insecure:
+		s.problem("listen", "%s can be reached from other hosts, and whoever reaches it can create devices: "+
+			"set authz.tls with cert, key and client_ca, or say authz.insecure: true", a.Listen)
+	}
+	return a
+}
+
+func (l *loader) metrics(top *section, a Authz) Metrics {
+	s := top.sub("metrics", "listen")
+	m := Metrics{Listen: DefaultMetricsListen}
+	if !s.has("listen") {
+		return m
+	}
+	m.Listen = s.str("listen")
+	if m.Listen == "" {
+		return m
+	}
+	switch _, err := checkListen(m.Listen, false); {
+	case err != nil:
+		s.problem("listen", "%v", err)
+	case m.Listen == a.Listen && !strings.HasSuffix(m.Listen, ":0"):
+		s.problem("listen", "%s is taken by authz.listen: use another port", m.Listen)
+	}
+	return m
+}
+
+func (l *loader) admin(top *section, store Store) Admin {
+	s := top.sub("admin", "socket")
+	a := Admin{Socket: l.resolve(DefaultSocket)}
+	if store.Path != "" {
+		a.Socket = store.Path + ".sock"
+	}
+	if s.has("socket") {
+		if path := s.str("socket"); path != "" {
+			a.Socket = l.resolve(strings.TrimPrefix(path, "unix://"))
+		}
+	}
+	if len(a.Socket) > maxSocketPath {
+		text := fmt.Sprintf("%q is %d bytes long, but a Unix socket's path can have %d: set admin.socket to a shorter one",
+			a.Socket, len(a.Socket), maxSocketPath)
+		switch {
+		case s.has("socket"):
+			s.problem("socket", "%s", text)
+		case top.has("store"):
+			top.problem("store", "its socket %s", text)
+		default:
+			l.add(1, "admin.socket", "%s", text)
+		}
+	}
+	return a
+}
+
+// checkListen says what is wrong with a listener's address, and whether only
+// this host reaches it.
+func checkListen(address string, unix bool) (loopback bool, err error) {
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		switch {
+		case !unix:
+			return false, fmt.Errorf("%q: a Unix socket is not possible here: write host:port", address)
+		case !filepath.IsAbs(path):
+			return false, fmt.Errorf("%q: write an absolute path, unix:///run/hubgate/authz.sock", address)
+		case len(path) > maxSocketPath:
+			return false, fmt.Errorf("%q: a Unix socket's path can have %d bytes, this one has %d", address, maxSocketPath, len(path))
+		}
+		return true, nil
+	}
+	example := "write host:port, such as 127.0.0.1:9191"
+	if _, scheme, ok := strings.Cut(address, "://"); ok {
+		return false, fmt.Errorf("%q has a scheme: write %s", address, scheme)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, fmt.Errorf("%q is no address: %s", address, example)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return false, fmt.Errorf("%q: port %q is no number from 0 to 65535", address, port)
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	if host == "" {
+		return false, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false, fmt.Errorf("%q: host %q is no IP address: %s", address, host, example)
+	}
+	return ip.Unmap().IsLoopback(), nil
+}
+
+var tlsKeys = []string{"cert", "key", "client_ca"}
+
+// tls reads a listener's TLS section and its files, which are read again by the
+// server itself: here they only have to be right.
+func (l *loader) tls(s *section) *TLS {
+	t := s.sub("tls", "cert", "key", "client_ca")
+	if t == nil {
+		return nil
+	}
+	var files TLS
+	var texts [3][]byte
+	before := len(l.problems)
+	for i, f := range []struct {
+		key  string
+		path *string
+	}{{"cert", &files.Cert}, {"key", &files.Key}, {"client_ca", &files.ClientCA}} {
+		path := t.str(f.key)
+		switch {
+		case !t.has(f.key):
+			t.problem(f.key, "is missing: TLS without all of cert, key and client_ca would let anybody ask")
+			continue
+		case path == "":
+			continue
+		}
+		*f.path = l.resolve(path)
+		data, err := l.read(*f.path)
+		if err != nil {
+			t.problem(f.key, "%s: %s", path, plain(err))
+		}
+		texts[i] = data
+	}
+	if len(l.problems) > before {
+		return nil
+	}
+	if _, err := tls.X509KeyPair(texts[0], texts[1]); err != nil {
+		t.problem("cert", "the certificate and its key: %s", strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(texts[2]) {
+		t.problem("client_ca", "%s holds no certificate in PEM form", t.str("client_ca"))
+	}
+	return &files
+}
