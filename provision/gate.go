@@ -229,24 +229,25 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 	var (
 		signed  []*liveHub
 		path    trust.Path
-		pathErr error
+		pathErr error // of the hub that signed the chain
+		refusal error // of one that did not
 		budget  trust.Budget
 	)
 	candidates := g.hubs.candidates(f.Chain.Issuers(), f.Connection.Attested)
 	for _, h := range candidates {
 		p, err := g.verify(ctx, h, f, &budget)
 		var failure *trust.Error
-		switch {
-		case err == nil, errors.As(err, &failure) && failure.Signed:
+		switch errors.As(err, &failure); {
+		case err == nil, failure != nil && failure.Signed:
 			signed = append(signed, h)
 			path, pathErr = p, err
-		case failure == nil: // ours
+		case failure == nil: // no verdict
 			f.PathErr = err
 			found := chainFinding(err, &Decision{})
 			f.NoHub = Problem{found.reason, found.detail}
 			return nil
-		case pathErr == nil || failure.Fault == trust.Incomplete:
-			pathErr = err
+		case refusal == nil || failure.Fault == trust.Incomplete:
+			refusal = err
 		}
 	}
 	switch {
@@ -257,15 +258,15 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 		f.NoHub = Problem{HubAmbiguous, fmt.Sprintf("hubs %s and %s both trust this chain", signed[0].Name, signed[1].Name)}
 		return nil
 	case len(candidates) == 0:
-		_, pathErr = noAnchors.Verify(f.Chain, trust.Options{Now: f.Now})
+		_, refusal = noAnchors.Verify(f.Chain, trust.Options{Now: f.Now})
 	}
-	f.PathErr = pathErr
+	f.PathErr = refusal
 	reason := HubUnknown
 	var failure *trust.Error
-	if errors.As(pathErr, &failure) && failure.Fault == trust.Incomplete {
+	if errors.As(refusal, &failure) && failure.Fault == trust.Incomplete {
 		reason = ChainIncomplete
 	}
-	f.NoHub = Problem{reason, fmt.Sprintf("no hub trusts this chain: %v", pathErr)}
+	f.NoHub = Problem{reason, fmt.Sprintf("no hub trusts this chain: %v", refusal)}
 	return nil
 }
 

@@ -40,6 +40,14 @@ func openBare(b *testing.B) *bbolt.DB {
 	return db
 }
 
+func creations(hub provision.Hub, n int) []provision.Creation {
+	all := make([]provision.Creation, n)
+	for i := range all {
+		all[i] = storetest.NewCreation(hub, fmt.Sprintf("chip-%09d", i))
+	}
+	return all
+}
+
 func BenchmarkFirstConnectionAlone(b *testing.B) {
 	s, hub := benchmarkStore(b)
 	for i := 0; b.Loop(); i++ {
@@ -64,17 +72,18 @@ func BenchmarkBarePut(b *testing.B) {
 
 func BenchmarkFirstConnection64InFlight(b *testing.B) {
 	s, hub := benchmarkStore(b)
+	all := creations(hub, b.N)
 	b.ResetTimer()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
 			for {
-				i := next.Add(1)
-				if i > int64(b.N) {
+				i := next.Add(1) - 1
+				if i >= int64(len(all)) {
 					return
 				}
-				if _, created, err := s.CreateDevice(b.Context(), storetest.NewCreation(hub, fmt.Sprintf("chip-%09d", i))); err != nil || !created {
+				if _, created, err := s.CreateDevice(b.Context(), all[i]); err != nil || !created {
 					b.Error(created, err)
 					return
 				}
@@ -89,8 +98,7 @@ func BenchmarkBareBatchOf64(b *testing.B) {
 	hub := storetest.NewHub()
 	type puts struct{ device, stored, id, idValue, created, name, event, encoded []byte }
 	all := make([]puts, b.N)
-	for i := range all {
-		c := storetest.NewCreation(hub, fmt.Sprintf("chip-%09d", i))
+	for i, c := range creations(hub, b.N) {
 		stored, event, err := encodeDeviceAndEvent(c.Device, c.Event)
 		if err != nil {
 			b.Fatal(err)

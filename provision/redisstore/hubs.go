@@ -208,7 +208,7 @@ func (s *Store) ClaimHub(ctx context.Context, hub provision.Hub) error {
 		case before.Declared == "":
 			return idTaken(hub.ID)
 		case before.Deleting:
-			return fmt.Errorf("hub %s is being deleted: %w", before.Name, provision.ErrHubChanged)
+			return beingDeleted(before)
 		case before.Name == want.Name && before.Declared == want.Declared:
 			return nil
 		}
@@ -223,8 +223,12 @@ func (s *Store) ClaimHub(ctx context.Context, hub provision.Hub) error {
 	}
 }
 
+func beingDeleted(h provision.Hub) error {
+	return fmt.Errorf("hub %s is being deleted: %w", h.Name, provision.ErrHubChanged)
+}
+
 // UpdateHub implements provision.HubRegistry. A declared hub is none of its
-// business: ErrNotFound.
+// business, so ErrNotFound; one that is being deleted is ErrHubChanged.
 func (s *Store) UpdateHub(ctx context.Context, id provision.HubID, change func(*provision.Hub) error, event func(provision.Hub) provision.Event) (provision.Hub, error) {
 	for {
 		before, rec, err := s.hub(ctx, id)
@@ -233,6 +237,9 @@ func (s *Store) UpdateHub(ctx context.Context, id provision.HubID, change func(*
 		}
 		if before.Declared != "" {
 			return provision.Hub{}, fmt.Errorf("hub %s is declared in %s: %w among the stored", before.Name, before.Declared, provision.ErrNotFound)
+		}
+		if before.Deleting {
+			return provision.Hub{}, beingDeleted(before)
 		}
 		after := before
 		if err := change(&after); err != nil {

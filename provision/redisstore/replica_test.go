@@ -16,7 +16,7 @@ func TestWaitReplicas(t *testing.T) {
 	server := redistest.Start(t)
 	replica := redistest.StartReplica(t, server)
 	c := patient(server.URL())
-	c.Timeout, c.WaitReplicas = 4*time.Second, 1
+	c.Timeout, c.WaitReplicas = 3*time.Second, 1
 	s := open(t, c)
 	hub := createHub(t, s)
 	if _, created, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip-1")); err != nil || !created {
@@ -43,9 +43,9 @@ func TestWaitReplicasOfACluster(t *testing.T) {
 	t.Parallel()
 	c := patient(redistest.StartCluster(t, 3).URL())
 	s := open(t, c)
-	c.Timeout, c.WaitReplicas = 2*time.Second, 1
+	c.Timeout, c.WaitReplicas = time.Second, 1
 	waiting := open(t, c)
-	for range 6 {
+	for range 4 {
 		hub := createHub(t, s)
 		_, _, err := waiting.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip"))
 		if !errors.Is(err, provision.ErrUnavailable) {

@@ -55,7 +55,7 @@ func Start(t testing.TB, args ...string) *Server {
 // StartReplica starts a replica of the server and waits until it has caught up.
 func StartReplica(t testing.TB, of *Server) *Server {
 	t.Helper()
-	s := Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(of.port), "--repl-diskless-sync-delay", "0")
+	s := Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(of.port))
 	s.await("the replica's link", func(ctx context.Context, c *redis.Client) error {
 		role, err := c.Do(ctx, "ROLE").Slice()
 		if err != nil {
@@ -121,7 +121,8 @@ func (s *Server) arguments(mode []string) []string {
 		}
 		return append([]string{file, "--" + mode[0]}, listen...)
 	}
-	return append(listen, "--unixsocket", s.socket(), "--save", "", "--appendonly", "yes", "--appendfsync", "no")
+	return append(listen, "--unixsocket", s.socket(), "--save", "", "--appendonly", "yes", "--appendfsync", "no",
+		"--repl-diskless-sync-delay", "0")
 }
 
 func (s *Server) start() error {
