@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // What each listener of testdata/capture made of a device, in the domain's
@@ -165,6 +166,18 @@ func TestSource(t *testing.T) {
 				t.Errorf("source %s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// One fingerprint too many is enough to refuse the chain by.
+func TestManyFingerprints(t *testing.T) {
+	f := readFixture(t, "tcp")
+	own := f.md.Get(keyFingerprints)[0]
+	f.md.Set(keyFingerprints, own+strings.Repeat(","+strings.Repeat("0", 64), 400))
+	c := connectionOf(f.req, f.md)
+	checkProblem(t, c.Problem, "", "")
+	if len(c.Attested) != trust.MaxCertificates+1 {
+		t.Errorf("%d fingerprints, want %d", len(c.Attested), trust.MaxCertificates+1)
 	}
 }
 

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,10 +22,10 @@ const unixScheme = "unix://"
 // already set, in place of one that nobody listens on any more, and goes away
 // when the listener is closed. A socket in use, or a path that is no socket, is
 // an error.
-func Listen(address string, mode fs.FileMode) (net.Listener, error) {
+func Listen(ctx context.Context, address string, mode fs.FileMode) (net.Listener, error) {
 	path, ok := strings.CutPrefix(address, unixScheme)
 	if !ok {
-		l, err := net.Listen("tcp", address)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if err != nil {
 			return nil, fmt.Errorf("listen on %q: %w", address, err)
 		}
@@ -33,18 +34,18 @@ func Listen(address string, mode fs.FileMode) (net.Listener, error) {
 	if mode == 0 {
 		mode = 0o600
 	}
-	l, err := listenUnix(path, mode)
+	l, err := listenUnix(ctx, path, mode)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", address, err)
 	}
 	return l, nil
 }
 
-func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
+func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("the path of the socket has to be absolute")
 	}
-	if err := checkStale(path); err != nil {
+	if err := checkStale(ctx, path); err != nil {
 		return nil, err
 	}
 	// Bound in a folder that nobody else may enter, the socket is closed to
@@ -80,7 +81,7 @@ func publish(private, path string, mode fs.FileMode) (fs.FileInfo, error) {
 }
 
 // checkStale reports why the path cannot be replaced, if it is taken.
-func checkStale(path string) error {
+func checkStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -90,7 +91,7 @@ func checkStale(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("the path is taken by something that is no socket")
 	}
-	conn, err := net.Dial("unix", path)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		_ = conn.Close()

@@ -11,7 +11,7 @@ import (
 func TestListenUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "authz.sock")
 	address := "unix://" + path
-	l, err := Listen(address, 0)
+	l, err := Listen(t.Context(), address, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestListenUnix(t *testing.T) {
 	if l.Addr().String() != path {
 		t.Errorf("address %v, want %s", l.Addr(), path)
 	}
-	if _, err := Listen(address, 0); err == nil || !strings.Contains(err.Error(), "another process listens there") {
+	if _, err := Listen(t.Context(), address, 0); err == nil || !strings.Contains(err.Error(), "another process listens there") {
 		t.Errorf("a second listener: %v", err)
 	}
 	if err := l.Close(); err != nil {
@@ -39,7 +39,7 @@ func TestListenUnix(t *testing.T) {
 
 func TestListenUnixMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "authz.sock")
-	l, err := Listen("unix://"+path, 0o660)
+	l, err := Listen(t.Context(), "unix://"+path, 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestListenReplacesStaleSocket(t *testing.T) {
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen("unix://"+path, 0)
+	l, err := Listen(t.Context(), "unix://"+path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,14 +75,14 @@ func TestListenReplacesStaleSocket(t *testing.T) {
 // Closing takes away its own socket, not its successor's.
 func TestListenLeavesSuccessorAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "authz.sock")
-	first, err := Listen("unix://"+path, 0)
+	first, err := Listen(t.Context(), "unix://"+path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	second, err := Listen("unix://"+path, 0)
+	second, err := Listen(t.Context(), "unix://"+path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestListenErrors(t *testing.T) {
 		"unix://" + dir + "/none/sock": "no such file",
 		"127.0.0.1":                    "missing port",
 	} {
-		if l, err := Listen(address, 0); err == nil || !strings.Contains(err.Error(), want) {
+		if l, err := Listen(t.Context(), address, 0); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: listener %v, error %v; want …%s…", address, l, err, want)
 		}
 	}

@@ -102,7 +102,7 @@ func TestRefuse(t *testing.T) {
 			r := replies{detail: tt.detail}
 			resp, tcp := r.of(provision.HTTP, tt.d), r.of(provision.TCP, tt.d)
 			for _, x := range []*authv3.CheckResponse{resp, tcp} {
-				if got := codes.Code(x.GetStatus().GetCode()); got != tt.code { //nolint:gosec // a status code
+				if got := codes.Code(x.GetStatus().GetCode()); got != tt.code {
 					t.Errorf("status %v, want %v", got, tt.code)
 				}
 				fields := x.GetDynamicMetadata().GetFields()

@@ -181,7 +181,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	err := s.drain()
-	<-served // nil, or that it was stopped before it began
+	// It may have been stopped before it began.
+	if ended := <-served; ended != nil && !errors.Is(ended, grpc.ErrServerStopped) {
+		err = errors.Join(err, fmt.Errorf("authz: serve %s: %w", l.Addr(), ended))
+	}
 	return err
 }
 

@@ -66,15 +66,13 @@ func shake(t *testing.T, config *tls.Config, f fleet, withCert bool) (*x509.Cert
 	t.Helper()
 	server, client := net.Pipe()
 	defer func() { _ = client.Close() }()
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	go func() {
-		conn := tls.Server(server, config)
-		err := conn.Handshake()
-		if err == nil {
-			_, err = io.WriteString(conn, "x")
+		defer close(done)
+		defer func() { _ = server.Close() }()
+		if conn := tls.Server(server, config); conn.Handshake() == nil {
+			_, _ = io.WriteString(conn, "x")
 		}
-		_ = server.Close()
-		done <- err
 	}()
 	roots := x509.NewCertPool()
 	roots.AddCert(f.ca.Certificate)
