@@ -18,6 +18,13 @@ func start(t testing.TB, config Config) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, s)
+	return s
+}
+
+// run lets the store write until the test ends, and closes it then.
+func run(t testing.TB, s *Store) {
+	t.Helper()
 	done := make(chan error)
 	go func() { done <- s.Run(context.Background()) }()
 	t.Cleanup(func() {
@@ -28,7 +35,6 @@ func start(t testing.TB, config Config) *Store {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return s
 }
 
 func TestStore(t *testing.T) {

@@ -62,7 +62,12 @@ var errStopped = fmt.Errorf("%w: the store is closed", provision.ErrUnavailable)
 // returns nil. It runs once.
 func (s *Store) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
-		return errors.New("the store runs already, or was closed")
+		select {
+		case <-s.closing:
+			return nil
+		default:
+			return errors.New("the store runs already, or did")
+		}
 	}
 	defer close(s.stopped)
 	tick := time.NewTicker(replacedInterval)
