@@ -231,12 +231,16 @@ func TestRetention(t *testing.T) {
 	}
 	partition := hub.ID.Partition(s.Partitions())
 	for done := 0; done < devices; done += 50 {
+		var wg sync.WaitGroup
 		for i := range 50 {
-			_, _, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, fmt.Sprintf("chip-%d", done+i)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			wg.Go(func() {
+				_, _, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, fmt.Sprintf("chip-%d", done+i)))
+				if err != nil {
+					t.Error(err)
+				}
+			})
 		}
+		wg.Wait()
 		events, err := s.Events(t.Context(), partition, 0, 1<<20)
 		if err != nil {
 			t.Fatal(err)
