@@ -66,7 +66,9 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		// Who asks: the certificate that TLS proved, and nothing a client says.
 		ForwardClientCertDetails: hcmv3.HttpConnectionManager_SANITIZE_SET,
 		SetCurrentClientCertDetails: &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{
-			Subject: wrapperspb.Bool(true), Cert: true, Chain: true, Uri: true, Dns: true,
+			// Not Subject, Uri and Dns: Envoy writes SANs unquoted, so that one
+			// with a comma would look like a forged second element.
+			Cert: true, Chain: true,
 		},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{{
 			Name:        "envoy.http.early_header_mutation.header_mutation",

@@ -102,6 +102,10 @@ func usable(f *Facts, _ *Decision) finding {
 }
 
 func withinLimits(f *Facts, d *Decision) finding {
+	if n := len(f.Connection.Attested); n > trust.MaxCertificates {
+		// Over TCP the chain itself does not get here.
+		return finding{CertificateUnsupported, fmt.Sprintf("the device presented %d or more certificates, more than %d", n, trust.MaxCertificates)}
+	}
 	if f.ChainErr != nil {
 		return chainFinding(f.ChainErr, d)
 	}

@@ -427,6 +427,9 @@ func TestRefusals(t *testing.T) {
 		{"the edge found a problem", provision.Connection{Problem: &provision.Problem{Reason: provision.ListenerMisconfigured}}, provision.ListenerMisconfigured},
 		{"garbage", provision.Connection{TLS: true, Leaf: []byte("garbage")}, provision.CertificateMalformed},
 		{"P-224", over(leaf(t, vendor, "SN", pki.WithKey(pki.P224))), provision.CertificateUnsupported},
+		{"11 certificates, of which TCP shows the leaf", over(leaf(t, vendor, "SN"), leafOnly, func(c *provision.Connection) {
+			c.Attested = append(c.Attested, make([]trust.Fingerprint, trust.MaxCertificates)...)
+		}), provision.CertificateUnsupported},
 		{"foreign CA, not sent", over(leaf(t, foreign, "SN")), provision.ChainIncomplete},
 		{"foreign CA, sent", over(leaf(t, foreign, "SN"), withRoot), provision.HubUnknown},
 		{"foreign CA, sent, hub named", over(leaf(t, foreign, "SN"), withRoot, sni("factory.iot.example.com")), provision.ChainUntrusted},

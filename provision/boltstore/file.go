@@ -112,7 +112,7 @@ func guarded(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
 	return db, err
 }
 
-// ErrInUse: another process has the file open.
+// ErrInUse means that another process has the file open.
 var ErrInUse = errors.New("the store is in use")
 
 // inUse names the owner of the file as far as it can be known.

@@ -53,6 +53,12 @@ func patient(url string) redisstore.Config {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
+	options := storetest.FromEnv()
+	if options.Names == 0 {
+		// TestRaceOfProcesses runs the race at its full size. Its processes take
+		// the machine meanwhile, so the storms before a fence get longer.
+		options.Names, options.Storm = 250, 250*time.Millisecond
+	}
 	for name, start := range map[string]func(t *testing.T) string{
 		"standalone": func(t *testing.T) string { return redistest.Start(t).SocketURL() },
 		"cluster":    func(t *testing.T) string { return redistest.StartCluster(t, 3).URL() },
@@ -65,7 +71,7 @@ func TestConformance(t *testing.T) {
 					Store:   open(t, patient(url)),
 					Replica: func(t *testing.T) storetest.Store { return open(t, patient(url)) },
 				}
-			}, storetest.FromEnv())
+			}, options)
 		})
 	}
 }
