@@ -63,15 +63,19 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
+	keys := make([]string, len(ids))
+	for i, text := range ids {
+		id, err := provision.ParseHubID(text)
+		if err != nil {
+			return nil, err
+		}
+		keys[i] = p.hub(id)
+	}
 	replies := make([]*redis.StringCmd, len(ids))
 	err = s.call(ctx, func(ctx context.Context) error {
 		pipe := s.client.Pipeline()
-		for i, text := range ids {
-			id, err := provision.ParseHubID(text)
-			if err != nil {
-				return err
-			}
-			replies[i] = pipe.HGet(ctx, p.hub(id), fieldRecord)
+		for i, key := range keys {
+			replies[i] = pipe.HGet(ctx, key, fieldRecord)
 		}
 		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 			return err

@@ -122,7 +122,7 @@ func TestErrors(t *testing.T) {
 		"ERR max number of clients reached": true, "MASTERDOWN Link with MASTER is down": true,
 		"ERR unknown command": false, "WRONGTYPE Operation against a key": false,
 	} {
-		err := s.call(t.Context(), func(ctx context.Context) error { return replyError(text) })
+		err := s.call(t.Context(), func(context.Context) error { return replyError(text) })
 		if errors.Is(err, provision.ErrUnavailable) != outage {
 			t.Errorf("%s: %v", text, err)
 		}

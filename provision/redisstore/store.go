@@ -233,9 +233,9 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", provision.ErrUnavailable, ctx.Err())
 	case isBug(err):
-		return fmt.Errorf("redis: %s", err)
+		return errors.New("redis: " + err.Error()) // not wrapped: its type is the client's
 	default:
-		return fmt.Errorf("%w: %s", provision.ErrUnavailable, err)
+		return fmt.Errorf("%w: %s", provision.ErrUnavailable, err.Error())
 	}
 }
 
