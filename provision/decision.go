@@ -17,6 +17,8 @@ type Decision struct {
 	HubName    string
 	Device     DeviceID
 	DeviceName string
+	// Session is the ID of the connection's session, "" if none is kept.
+	Session string
 	// Certificate is the one that broke the chain, if one did.
 	Certificate *x509.Certificate
 	// RetryAfter is when trying again makes sense; 0 if there is no telling.

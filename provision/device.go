@@ -36,6 +36,10 @@ type Device struct {
 	Anchor trust.KeyHash
 	Issuer trust.KeyHash
 
+	// SessionsEndBefore ends every session that began before it: how an
+	// operator ends connections without disabling the device.
+	SessionsEndBefore time.Time
+
 	// ProvisionedFrom is the source address of the first connection.
 	ProvisionedFrom netip.Addr
 	CreatedAt       time.Time

@@ -30,6 +30,8 @@ type GateConfig struct {
 	Registerer prometheus.Registerer
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
+	// Sessions is told of every connection that goes on. Nil: nobody is.
+	Sessions Tracker
 	// CachedDevices bounds the devices kept in memory. 0: 100,000.
 	CachedDevices int
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000.
@@ -52,6 +54,7 @@ type Gate struct {
 	devices  *deviceCache
 	verdicts *trust.Cache
 	feed     *feed
+	sessions Tracker
 	learning singleflight.Group
 
 	hubLocks []sync.Mutex // by partition
@@ -99,6 +102,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		hubs:     newDirectory(),
 		devices:  devices,
 		verdicts: verdicts,
+		sessions: c.Sessions,
 		feed:     newFeed(devices, c.Store.Partitions()),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
 	}
@@ -159,6 +163,9 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 			}
 		}
 		g.learn(ctx, h, f.Path)
+		if g.sessions != nil {
+			d.Session = g.sessions.Allowed(ctx, newSession(c, d, f.Now))
+		}
 		return d
 	}
 	return Decision{Reason: StoreUnavailable, Detail: fmt.Sprintf("the hub changed %d times during the check", maxAttempts)}

@@ -87,6 +87,7 @@ func EncodeDevice(d provision.Device) ([]byte, error) {
 		Anchor:                   d.Anchor[:],
 		Created:                  nanos(d.CreatedAt),
 		Updated:                  unlessEqual(nanos(d.UpdatedAt), nanos(d.CreatedAt)),
+		SessionsEndBefore:        nanos(d.SessionsEndBefore),
 	}
 	if d.Description != provision.ProvisionedBy(d.ProvisionedFrom) {
 		m.Description = &d.Description
@@ -124,6 +125,7 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 		AllowMultipleConnections: m.AllowMultipleConnections,
 		CreatedAt:                instant(m.Created),
 		UpdatedAt:                instant(orElse(m.Updated, m.Created)),
+		SessionsEndBefore:        instant(m.SessionsEndBefore),
 		Unknown:                  m.ProtoReflect().GetUnknown(),
 	}
 	var errs [5]error

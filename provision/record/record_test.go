@@ -39,8 +39,9 @@ func sampleDevice() provision.Device {
 			Subscribe: provision.Filter{Topics: []string{"b/+", "c"}},
 		},
 		FirstKey: trust.KeyHash{1}, CurrentKey: trust.KeyHash{2}, Anchor: trust.KeyHash{3}, Issuer: trust.KeyHash{4},
-		ProvisionedFrom: from,
-		CreatedAt:       time.Unix(1_790_000_000, 123).UTC(), UpdatedAt: time.Unix(1_790_000_001, 0).UTC(),
+		ProvisionedFrom:   from,
+		SessionsEndBefore: time.Unix(1_790_000_002, 0).UTC(),
+		CreatedAt:         time.Unix(1_790_000_000, 123).UTC(), UpdatedAt: time.Unix(1_790_000_001, 0).UTC(),
 	}
 }
 
@@ -50,7 +51,7 @@ func newDevice() provision.Device {
 	d := sampleDevice()
 	d.Description = provision.ProvisionedBy(d.ProvisionedFrom)
 	d.Version, d.Disabled, d.AllowInsecure, d.AllowMultipleConnections, d.Filters = 1, false, false, false, nil
-	d.CurrentKey, d.UpdatedAt = d.FirstKey, d.CreatedAt
+	d.CurrentKey, d.UpdatedAt, d.SessionsEndBefore = d.FirstKey, d.CreatedAt, time.Time{}
 	return d
 }
 

@@ -189,8 +189,9 @@ type Device struct {
 	Anchor                   []byte                 `protobuf:"bytes,11,opt,name=anchor,proto3" json:"anchor,omitempty"`
 	Issuer                   []byte                 `protobuf:"bytes,12,opt,name=issuer,proto3" json:"issuer,omitempty"` // absent: as anchor
 	ProvisionedFrom          []byte                 `protobuf:"bytes,13,opt,name=provisioned_from,json=provisionedFrom,proto3" json:"provisioned_from,omitempty"`
-	Created                  int64                  `protobuf:"varint,14,opt,name=created,proto3" json:"created,omitempty"` // Unix time, nanoseconds
-	Updated                  int64                  `protobuf:"varint,15,opt,name=updated,proto3" json:"updated,omitempty"` // absent: as created
+	Created                  int64                  `protobuf:"varint,14,opt,name=created,proto3" json:"created,omitempty"`                                                // Unix time, nanoseconds
+	Updated                  int64                  `protobuf:"varint,15,opt,name=updated,proto3" json:"updated,omitempty"`                                                // absent: as created
+	SessionsEndBefore        int64                  `protobuf:"varint,16,opt,name=sessions_end_before,json=sessionsEndBefore,proto3" json:"sessions_end_before,omitempty"` // Unix time, nanoseconds
 	unknownFields            protoimpl.UnknownFields
 	sizeCache                protoimpl.SizeCache
 }
@@ -330,6 +331,13 @@ func (x *Device) GetUpdated() int64 {
 	return 0
 }
 
+func (x *Device) GetSessionsEndBefore() int64 {
+	if x != nil {
+		return x.SessionsEndBefore
+	}
+	return 0
+}
+
 type Filters struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Publish       *Filter                `protobuf:"bytes,1,opt,name=publish,proto3" json:"publish,omitempty"`
@@ -454,7 +462,7 @@ const file_record_proto_rawDesc = "" +
 	"\aanchors\x18\v \x03(\fR\aanchors\x12$\n" +
 	"\rintermediates\x18\f \x03(\fR\rintermediates\x12\x18\n" +
 	"\acreated\x18\r \x01(\x03R\acreated\x12\x18\n" +
-	"\aupdated\x18\x0e \x01(\x03R\aupdated\"\x86\x04\n" +
+	"\aupdated\x18\x0e \x01(\x03R\aupdated\"\xb6\x04\n" +
 	"\x06Device\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -472,7 +480,8 @@ const file_record_proto_rawDesc = "" +
 	"\x06issuer\x18\f \x01(\fR\x06issuer\x12)\n" +
 	"\x10provisioned_from\x18\r \x01(\fR\x0fprovisionedFrom\x12\x18\n" +
 	"\acreated\x18\x0e \x01(\x03R\acreated\x12\x18\n" +
-	"\aupdated\x18\x0f \x01(\x03R\aupdatedB\x0e\n" +
+	"\aupdated\x18\x0f \x01(\x03R\aupdated\x12.\n" +
+	"\x13sessions_end_before\x18\x10 \x01(\x03R\x11sessionsEndBeforeB\x0e\n" +
 	"\f_description\"q\n" +
 	"\aFilters\x120\n" +
 	"\apublish\x18\x01 \x01(\v2\x16.hubgate.record.FilterR\apublish\x124\n" +

@@ -1,0 +1,137 @@
+package provision
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hubgate/hubgate/trust"
+)
+
+// PendingSession is how long a session counts without being confirmed by its
+// Envoy: from the check to the first byte that goes through.
+const PendingSession = 10 * time.Second
+
+// EnvoyID names one process of Envoy. The epoch is random per process, so that
+// a connection ID, which restarts with the process, is never mistaken for
+// another's. An Envoy without hubgate's module has none.
+type EnvoyID struct {
+	Node  string
+	Epoch string
+}
+
+// Session is a live connection of a device: a connection of an Envoy process
+// that a check allowed.
+//
+//	pending ──confirmed by its Envoy──▶ confirmed ──closed, or its Envoy's lease ran out──▶ gone
+//	   └─────────10 s──────────▶ gone
+type Session struct {
+	ID         string // UUIDv7, minted by the check
+	Hub        HubID
+	Device     DeviceID
+	DeviceName string
+	Protocol   Protocol
+	Envoy      EnvoyID
+	// Connection is Envoy's number of the connection.
+	Connection uint64
+	Source     netip.Addr
+	// Since is when the check allowed it.
+	Since time.Time
+	// Confirmed is set once the Envoy said that the connection is open.
+	Confirmed bool
+	// LastActivity is when bytes were last seen, to a minute; Since at first.
+	LastActivity time.Time
+}
+
+// Tracker is told of every check that was allowed, and returns the ID of the
+// connection's session: the one it has, if an earlier check on the same
+// connection made it, else that of the session it is given. "" means that the
+// connection cannot be followed. It must not block and is safe for concurrent
+// use.
+type Tracker interface {
+	Allowed(ctx context.Context, s Session) string
+}
+
+// newSession is the session of a connection that was just allowed.
+func newSession(c Connection, d Decision, now time.Time) Session {
+	s := Session{
+		ID: newID(), Hub: d.Hub, Device: d.Device, DeviceName: d.DeviceName, Protocol: c.Protocol,
+		Envoy: EnvoyID{Node: c.Node}, Source: c.Source, Since: now, LastActivity: now,
+	}
+	epoch, number, ok := strings.Cut(c.EnvoyConnection, "/")
+	if ok {
+		s.Envoy.Epoch = epoch
+	} else {
+		number = c.EnvoyConnection
+	}
+	s.Connection, _ = strconv.ParseUint(number, 10, 64) // 0, which Envoy never uses, if there is none
+	return s
+}
+
+// EndReason is why a session is ended.
+type EndReason string
+
+// Why sessions end.
+const (
+	EndHubGone        EndReason = "hub_gone"
+	EndHubDisabled    EndReason = "hub_disabled"
+	EndDeviceGone     EndReason = "device_gone"
+	EndDeviceDisabled EndReason = "device_disabled"
+	EndAnchorRemoved  EndReason = "anchor_removed"
+	EndElsewhere      EndReason = "connected_elsewhere"
+	EndOrdered        EndReason = "ended_by_operator"
+)
+
+// MustEnd says why a session may not go on, "" if it may: its hub and device as
+// they are now, nil if they are gone. It is pure.
+func MustEnd(s Session, h *Hub, d *Device) EndReason {
+	switch {
+	case h == nil || h.Deleting:
+		return EndHubGone
+	case h.Disabled:
+		return EndHubDisabled
+	case d == nil:
+		return EndDeviceGone
+	case d.Disabled:
+		return EndDeviceDisabled
+	case !trustedBy(d.Anchor, h):
+		return EndAnchorRemoved
+	case s.Since.Before(d.SessionsEndBefore):
+		return EndOrdered
+	}
+	return ""
+}
+
+// trustedBy reports whether the anchor that admitted a device is still one of
+// the hub's.
+func trustedBy(anchor trust.KeyHash, h *Hub) bool {
+	certs, err := parseAll(h.Anchors)
+	return err == nil && slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return trust.KeyHashOf(c) == anchor })
+}
+
+// Sessions is what live connections need of a store. They need not outlive a
+// store that is one process's own: Envoys tell again after every reconnect.
+type Sessions interface {
+	// PutSession records a session, or replaces the one of that ID, and in the
+	// same step returns its device as it is, ErrNotFound if it is gone (then
+	// nothing is recorded). So a session recorded after its device was changed
+	// is never overlooked: either whoever made the change finds the session, or
+	// whoever records the session sees the change.
+	PutSession(ctx context.Context, s Session) (Device, error)
+	// RemoveSession removes a session; one that is gone is no error.
+	RemoveSession(ctx context.Context, s Session) error
+	// DeviceSessions returns the device's live sessions, oldest first: pending
+	// for less than PendingSession, or confirmed and of an Envoy whose lease
+	// holds.
+	DeviceSessions(ctx context.Context, hub HubID, device DeviceID) ([]Session, error)
+	// HubSessions returns up to limit of the hub's live sessions after the
+	// cursor ("" = from the start), and the next cursor, "" at the end.
+	HubSessions(ctx context.Context, hub HubID, cursor string, limit int) ([]Session, string, error)
+	// RenewEnvoy says that the Envoy process lives, for that long. One renewal
+	// keeps all its sessions. A zero duration ends the lease at once.
+	RenewEnvoy(ctx context.Context, envoy EnvoyID, lease time.Duration) error
+}
