@@ -60,6 +60,9 @@ func (f *feed) Changed(partition int, c Change) {
 		f.devices.changed(partition, c.Device)
 		return
 	}
+	if c.Kind == HubChanged {
+		f.devices.lost(partition) // a hub that was deleted took its devices with it
+	}
 	f.mu.Lock()
 	change := f.hubs[c.Hub]
 	change.times++

@@ -36,7 +36,8 @@ type Store interface {
 	Learned(ctx context.Context, hub HubID) ([][]byte, error)
 	// ClaimHub records a declared hub: its ID, its name and the file that
 	// declares it. It returns ErrExists if the name belongs to another hub or
-	// the ID to a stored one. Claiming what is claimed is no change.
+	// the ID to a stored one, ErrHubChanged while the hub is being deleted.
+	// Claiming what is claimed is no change.
 	ClaimHub(ctx context.Context, hub Hub) error
 	// Device returns the device of that name, ErrNotFound if there is none.
 	Device(ctx context.Context, hub HubID, name string) (Device, error)
@@ -49,7 +50,8 @@ type Store interface {
 	CreateDevice(ctx context.Context, c Creation) (Device, bool, error)
 	// Learn remembers intermediates (DER) of a successful path, at most
 	// MaxLearned per hub; what exceeds that is dropped. What is known already
-	// is no change.
+	// is no change. It returns ErrHubChanged if the hub is gone or being
+	// deleted.
 	Learn(ctx context.Context, hub HubID, intermediates [][]byte) error
 	// Watch follows the change feed until the context ends, telling sink of
 	// every change made by any process from the moment it first calls
@@ -70,7 +72,7 @@ type ChangeKind uint8
 
 // Kinds of change. Creation of a device is none: nobody caches its absence.
 const (
-	HubChanged     ChangeKind = iota + 1 // created, edited, deleted
+	HubChanged     ChangeKind = iota + 1 // created, edited, deleted; covers its devices, which a deletion does not list
 	DeviceChanged                        // edited, deleted
 	LearnedChanged                       // an intermediate was learned
 )
@@ -84,7 +86,7 @@ type Sink interface {
 	// that went back in time): whatever was cached of it is in doubt.
 	Lost(partition int)
 	// Fresh tells that all changes made in the partition before that moment
-	// have been reported.
+	// have been reported. What was read before the first call may be stale.
 	Fresh(partition int, at time.Time)
 }
 
@@ -92,8 +94,8 @@ type Sink interface {
 type Update struct {
 	Hub    HubID
 	Device DeviceID
-	// Change edits the record; an error from it ends the update and is
-	// returned. It may be called more than once.
+	// Change edits the record, UpdatedAt included; an error from it ends the
+	// update and is returned. It may be called more than once.
 	Change func(*Device) error
 	// Event tells of the change; it is made from the record after it.
 	Event func(Device) Event
@@ -121,7 +123,8 @@ type HubRegistry interface {
 	// CreateHub stores a new hub with version 1, ErrExists if the name or ID
 	// is taken.
 	CreateHub(ctx context.Context, hub Hub, event Event) (Hub, error)
-	// UpdateHub edits a stored hub and raises its version. An error from
+	// UpdateHub edits a stored hub and raises its version; ErrNotFound for a
+	// declared one, ErrHubChanged for one being deleted. An error from
 	// change ends the update and is returned; change may be called more than
 	// once. When it returns, no creation decided before the change succeeds.
 	UpdateHub(ctx context.Context, id HubID, change func(*Hub) error, event func(Hub) Event) (Hub, error)
