@@ -1,0 +1,155 @@
+// Package admin is the administrators' access to a running hubgate: hubs,
+// devices, explanations, the live stream of hub events, backups, as JSON over
+// HTTP under /v1/.
+//
+// For now it is served on the local Unix socket only, which the file system
+// guards (mode 0600): whoever may open the socket may do everything. The
+// command line speaks nothing else, so that what a person can do by hand, a
+// script can do by HTTP, and a stopped hubgate's store is administered by the
+// very same code within the process of the command.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+const (
+	// maxBody bounds a request's body: a chain to explain is at most 64 KiB of
+	// DER, and what exceeds that is the explanation's to tell.
+	maxBody = 1 << 20
+	// maxHeader holds a cursor over all partitions.
+	maxHeader = 64 << 10
+	// requestTimeout bounds a request that is no stream, its body included.
+	requestTimeout = 10 * time.Second
+	// stallTimeout is how long a stream's reader may take nothing.
+	stallTimeout = 30 * time.Second
+	// shutdownTimeout is what requests get to end when the server stops.
+	shutdownTimeout = 5 * time.Second
+)
+
+// Gate tells of the hubs in force and explains decisions. *provision.Gate is
+// one.
+type Gate interface {
+	// Admit with Connection.DryRun explains.
+	Admit(context.Context, provision.Connection) provision.Decision
+	// Hubs are all hubs, by name.
+	Hubs() []provision.Hub
+	// Hub finds one by ID or name.
+	Hub(idOrName string) (provision.Hub, bool)
+}
+
+// Store is what administration needs of a store.
+type Store interface {
+	provision.DeviceRegistry
+	provision.Outbox
+	// Device returns the device of that name, provision.ErrNotFound if there
+	// is none.
+	Device(ctx context.Context, hub provision.HubID, name string) (provision.Device, error)
+	// Partitions is the number of partitions.
+	Partitions() int
+}
+
+// Backuper writes a consistent copy of the store while it is in use, and tells
+// how many bytes it wrote.
+type Backuper interface {
+	Backup(ctx context.Context, w io.Writer) (int64, error)
+}
+
+// Config is what a Server is made of. Gate and Store are required.
+type Config struct {
+	Gate  Gate
+	Store Store
+	// Backup is nil where the store has its own means, as Redis does.
+	Backup Backuper
+	// Logger hears of administrators' acts and of our own failures. Nil:
+	// slog.Default.
+	Logger *slog.Logger
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Poll is how often the event stream looks for new events. 0: 200 ms.
+	Poll time.Duration
+	// Heartbeat is how often a silent event stream shows that it lives. 0: 15 s.
+	Heartbeat time.Duration
+	// MaxStreams bounds the event streams open at once. 0: 64.
+	MaxStreams int
+}
+
+// Server serves the API.
+type Server struct {
+	gate      Gate
+	store     Store
+	backup    Backuper
+	log       *slog.Logger
+	now       func() time.Time
+	poll      time.Duration
+	heartbeat time.Duration
+	streams   chan struct{} // one per open event stream
+	draining  chan struct{} // closed when streams have to end
+	handler   http.Handler
+}
+
+// New makes a Server; nothing runs before Serve.
+func New(c Config) (*Server, error) {
+	if c.Gate == nil || c.Store == nil {
+		return nil, errors.New("admin: needs a gate and a store")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Poll == 0 {
+		c.Poll = 200 * time.Millisecond
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 64
+	}
+	s := &Server{
+		gate: c.Gate, store: c.Store, backup: c.Backup, log: c.Logger, now: c.Now,
+		poll: c.Poll, heartbeat: c.Heartbeat, streams: make(chan struct{}, c.MaxStreams), draining: make(chan struct{}),
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Serve answers on the listener until the context ends; then streams end, other
+// requests get a short time to, and it returns nil. It closes the listener and
+// can be called once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: requestTimeout,
+		ReadTimeout:       requestTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("admin: serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	close(s.draining)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(limited); err != nil {
+		_ = server.Close() // what still runs had its time
+	}
+	<-served
+	return nil
+}

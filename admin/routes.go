@@ -1,0 +1,162 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+// endpoint answers one method on one path: a value to send as JSON, nil for
+// none, or an error for the table of failures.
+type endpoint func(r *http.Request) (any, error)
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	allowed := make(map[string][]string) // methods by path
+	handle := func(method, path string, h http.HandlerFunc) {
+		mux.HandleFunc(method+" "+path, h)
+		allowed[path] = append(allowed[path], method)
+	}
+	device := "/v1/hubs/{hub}/devices/{device}"
+	handle("GET", "/v1/hubs", s.answer(s.listHubs))
+	handle("GET", "/v1/hubs/{hub}", s.answer(s.getHub))
+	handle("GET", "/v1/hubs/{hub}/devices", s.answer(s.listDevices))
+	handle("GET", device, s.answer(s.getDevice))
+	handle("DELETE", device, s.answer(s.deleteDevice))
+	handle("POST", device+"/enable", s.answer(s.enableDevice))
+	handle("POST", device+"/disable", s.answer(s.disableDevice))
+	handle("POST", "/v1/explain", s.answer(s.explain))
+	handle("GET", "/v1/events", s.streamEvents)
+	handle("POST", "/v1/store/backup", s.streamBackup)
+	for path, methods := range allowed {
+		allow := strings.Join(methods, ", ")
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allow)
+			s.fail(w, r, &requestError{http.StatusMethodNotAllowed, "method_not_allowed", "use " + allow + " here"})
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, &requestError{http.StatusNotFound, "not_found", "there is no " + r.URL.Path})
+	})
+	return mux
+}
+
+// answer bounds a request in size and time and sends what the endpoint says.
+func (s *Server) answer(e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		value, err := e(r.WithContext(ctx))
+		switch {
+		case err != nil:
+			s.fail(w, r, err)
+		case value == nil:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			sendJSON(w, http.StatusOK, value)
+		}
+	}
+}
+
+// requestError is a failure that is the caller's, or nobody's; its text is made
+// for the caller.
+type requestError struct {
+	status int
+	code   string
+	text   string
+}
+
+func (e *requestError) Error() string { return e.text }
+
+func invalid(format string, args ...any) error {
+	return &requestError{http.StatusBadRequest, "invalid", fmt.Sprintf(format, args...)}
+}
+
+// failures is the one table from errors to answers. What is in none of its
+// rows is our own failure. Errors with a text show their own.
+var failures = []struct {
+	err    error
+	status int
+	code   string
+	text   string
+}{
+	{provision.ErrNotFound, http.StatusNotFound, "not_found", ""},
+	{provision.ErrExists, http.StatusConflict, "exists", ""},
+	{provision.ErrHubChanged, http.StatusConflict, "conflict", "the hub changed meanwhile: try again"},
+	{provision.ErrStoreChanged, http.StatusServiceUnavailable, "store_changed", "the store is not the one hubgate started with: nothing is changed in it; restart hubgate if that is meant"},
+	{provision.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "the store does not answer: see hubgate's log"},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "timeout", "it took too long: try again, and see hubgate's log"},
+	{errInternal, http.StatusInternalServerError, "internal", "hubgate failed: see its log"},
+}
+
+var errInternal = errors.New("internal")
+
+// fail answers with an error. Failures that are ours are logged in full; the
+// caller gets a fixed sentence.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var own *requestError
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &own):
+		sendError(w, own.status, own.code, own.text)
+		return
+	case errors.As(err, &large):
+		sendError(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the request's body is larger than %d bytes", large.Limit))
+		return
+	}
+	row := failures[len(failures)-1]
+	for _, f := range failures {
+		if errors.Is(err, f.err) {
+			row = f
+			break
+		}
+	}
+	if row.status >= http.StatusInternalServerError && r.Context().Err() == nil {
+		s.log.ErrorContext(r.Context(), "administration failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	text := row.text
+	if text == "" {
+		text = err.Error()
+	}
+	sendError(w, row.status, row.code, text)
+}
+
+func sendError(w http.ResponseWriter, status int, code, text string) {
+	sendJSON(w, status, map[string]string{"error": code, "message": text})
+}
+
+func sendJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(value) // the caller hung up, or the value is a mistake that tests find
+}
+
+// decode reads a JSON body of exactly the fields that are known.
+func decode(r *http.Request, into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return err
+	}
+	return invalid("the body is not the JSON that belongs here: %s", strings.TrimPrefix(err.Error(), "json: "))
+}

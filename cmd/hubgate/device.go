@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hubgate/hubgate/admin"
+)
+
+func newDevice(std streams) *cobra.Command {
+	var t target
+	return t.flags(newGroup("device", "Show, ban and delete devices",
+		newDeviceList(&t, std),
+		newDeviceGet(&t, std),
+		newDeviceSwitch(&t, std, "enable", "Let a device connect again",
+			"%s on hub %s is enabled: it gets in from its next connection on."),
+		newDeviceSwitch(&t, std, "disable", "Ban a device",
+			"%s on hub %s is disabled: it is refused from its next connection on."),
+		newDeviceDelete(&t, std),
+	), "work on the embedded store, which nobody may be serving")
+}
+
+// apiPage is how many devices are asked for at once.
+const apiPage = 1000
+
+func newDeviceList(t *target, std streams) *cobra.Command {
+	var (
+		o      output
+		sort   string
+		limit  int
+		cursor string
+	)
+	c := &cobra.Command{
+		Use:   "list HUB",
+		Short: "List a hub's devices",
+		Example: `  hubgate device list factory
+  hubgate device list factory --sort created --limit 0 -o json`,
+		Args: args("HUB"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if limit < 0 {
+				return &usageError{fmt.Errorf("--limit: %d is negative; 0 lists all", limit)}
+			}
+			return t.with(c.Context(), func(client *client) error {
+				list, err := client.devices(c.Context(), args[0], sort, cursor, limit)
+				if err != nil {
+					return err
+				}
+				if o == outputJSON {
+					return printJSON(std.out, list)
+				}
+				return printDevices(std.out, args[0], list)
+			})
+		},
+	}
+	o.flag(c)
+	c.Flags().StringVar(&sort, "sort", "name", "name or created")
+	c.Flags().IntVar(&limit, "limit", 100, "list so many; 0 lists all")
+	c.Flags().StringVar(&cursor, "cursor", "", "continue a list where it stopped")
+	return c
+}
+
+// devices lists up to limit devices, 0 for all.
+func (c *client) devices(ctx context.Context, hub, sort, cursor string, limit int) (admin.Devices, error) {
+	list := admin.Devices{Devices: []admin.Device{}, Next: cursor}
+	for {
+		size := apiPage
+		if limit > 0 {
+			size = min(size, limit-len(list.Devices))
+		}
+		query := url.Values{"sort": {sort}, "limit": {strconv.Itoa(size)}}
+		if list.Next != "" {
+			query.Set("cursor", list.Next)
+		}
+		var page admin.Devices
+		if err := c.call(ctx, http.MethodGet, hubPath(hub)+"/devices", query, nil, &page); err != nil {
+			return list, err
+		}
+		list.Devices = append(list.Devices, page.Devices...)
+		list.Next = page.Next
+		if list.Next == "" || limit > 0 && len(list.Devices) >= limit {
+			return list, nil
+		}
+	}
+}
+
+func printDevices(w io.Writer, hub string, list admin.Devices) error {
+	if len(list.Devices) == 0 {
+		_, err := fmt.Fprintf(w, "Hub %s has no devices. They appear when they first connect, if auto-provisioning is on: see `hubgate hub get %s`.\n", hub, hub)
+		return err
+	}
+	var t table
+	t.row("NAME", "ENABLED", "PROVISIONED", "FROM", "ID")
+	for _, d := range list.Devices {
+		t.row(d.Name, yesNo(d.Enabled), clock(d.CreatedAt), orDash(d.ProvisionedFrom), d.ID)
+	}
+	if err := t.print(w); err != nil {
+		return err
+	}
+	if list.Next != "" {
+		fmt.Fprintf(w, "\nThere are more: --limit 0 lists all, --cursor %s continues.\n", list.Next)
+	}
+	return nil
+}
+
+func newDeviceGet(t *target, std streams) *cobra.Command {
+	var o output
+	c := &cobra.Command{
+		Use:   "get HUB DEVICE",
+		Short: "Show a device, by name or ID",
+		Args:  args("HUB", "DEVICE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.with(c.Context(), func(client *client) error {
+				d, err := client.device(c.Context(), http.MethodGet, args[0], args[1], "")
+				if err != nil {
+					return err
+				}
+				if o == outputJSON {
+					return printJSON(std.out, d)
+				}
+				return printDevice(std.out, d)
+			})
+		},
+	}
+	o.flag(c)
+	return c
+}
+
+// device asks for something to be done with a device and returns it.
+func (c *client) device(ctx context.Context, method, hub, device, act string) (d admin.Device, err error) {
+	path, err := c.devicePath(ctx, hub, device)
+	if err != nil {
+		return d, err
+	}
+	return d, c.call(ctx, method, path+act, nil, nil, &d)
+}
+
+func printDevice(w io.Writer, d admin.Device) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	filters := "none (all messages and subscriptions are allowed)"
+	if d.MessageFilters != nil {
+		filters = "set (see -o json)"
+	}
+	for _, row := range [][2]string{
+		{"name", d.Name},
+		{"id", d.ID},
+		{"hub", d.HubID},
+		{"description", orDash(d.Description)},
+		{"enabled", yesNo(d.Enabled)},
+		{"allow insecure", yesNo(d.AllowInsecure)},
+		{"allow multiple connections", yesNo(d.AllowMultipleConnections)},
+		{"message filters", filters},
+		{"provisioned", clock(d.CreatedAt) + " from " + orDash(d.ProvisionedFrom)},
+		{"changed", clock(d.UpdatedAt)},
+		{"key", d.CurrentKey},
+		{"trust anchor", d.Anchor},
+	} {
+		fmt.Fprintf(t, "%s\t%s\n", row[0], row[1])
+	}
+	return t.Flush()
+}
+
+func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Command {
+	return &cobra.Command{
+		Use:   verb + " HUB DEVICE",
+		Short: short,
+		Args:  args("HUB", "DEVICE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.with(c.Context(), func(client *client) error {
+				d, err := client.device(c.Context(), http.MethodPost, args[0], args[1], "/"+verb)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(std.out, done+"\n", d.Name, args[0])
+				return err
+			})
+		},
+	}
+}
+
+func newDeviceDelete(t *target, std streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete HUB DEVICE",
+		Short: "Forget a device, which may then provision again",
+		Long: `Forget a device. Its certificate stays valid: on its next connection it
+provisions itself again. To keep it out, use ` + "`hubgate device disable`" + `.`,
+		Args: args("HUB", "DEVICE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.with(c.Context(), func(client *client) error {
+				path, err := client.devicePath(c.Context(), args[0], args[1])
+				if err != nil {
+					return err
+				}
+				if err := client.call(c.Context(), http.MethodDelete, path, nil, nil, nil); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(std.out, "%s on hub %s is deleted. It provisions itself again when it next connects;"+
+					" to keep a device out, disable it instead.\n", args[1], args[0])
+				return err
+			})
+		},
+	}
+}

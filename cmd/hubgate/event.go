@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hubgate/hubgate/admin"
+	"github.com/hubgate/hubgate/provision"
+)
+
+func newEvent(std streams) *cobra.Command {
+	var t target
+	return t.flags(newGroup("event", "Show hub events",
+		newEventTail(&t, std),
+	), "")
+}
+
+func newEventTail(t *target, std streams) *cobra.Command {
+	f := &tail{target: t, std: std}
+	c := &cobra.Command{
+		Use:   "tail",
+		Short: "Show events as they happen",
+		Long: `Show hub events as they happen, until Ctrl-C. A hubgate that restarts is waited
+for, and nothing is lost or shown twice. At the end, standard error tells the
+cursor from which --since continues.`,
+		Example: `  hubgate event tail --hub factory
+  hubgate event tail --since start --follow=false -o json`,
+		Args: args(),
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context()) },
+	}
+	f.output.flag(c)
+	c.Flags().StringVar(&f.hub, "hub", "", "of this hub alone (name or ID)")
+	c.Flags().StringVar(&f.cursor, "since", "", "start, for all that is kept, or a cursor (default: now)")
+	c.Flags().BoolVar(&f.follow, "follow", true, "wait for more; false ends with what is there")
+	return c
+}
+
+// tail follows the event stream.
+type tail struct {
+	*target
+	std    streams
+	output output
+	hub    string
+	follow bool
+	cursor string            // after the last event shown, "" before any
+	begun  bool              // the stream has begun once
+	names  map[string]string // of hubs, by ID
+}
+
+// retryAfter is the pause before a server that went away is asked again.
+const retryAfter = time.Second
+
+func (f *tail) run(ctx context.Context) error {
+	waiting := false
+	for {
+		err := f.stream(ctx)
+		switch {
+		case ctx.Err() != nil:
+			if f.cursor != "" && f.output == outputTable {
+				fmt.Fprintf(f.std.err, "Continue with: hubgate event tail --since %s\n", f.cursor)
+			}
+			return nil
+		case err == nil && !f.follow:
+			return nil
+		case err != nil && (!f.begun || isAnswer(err)):
+			return err // it never worked, or hubgate says why not
+		case err == nil || !waiting:
+			waiting = true
+			fmt.Fprintln(f.std.err, "hubgate went away; waiting for it")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+func isAnswer(err error) bool {
+	var refused *apiError
+	return errors.As(err, &refused) && refused.status < http.StatusInternalServerError
+}
+
+// stream shows events until the stream ends.
+func (f *tail) stream(ctx context.Context) error {
+	return f.with(ctx, func(c *client) error {
+		if err := f.learnNames(ctx, c); err != nil {
+			return err
+		}
+		query := url.Values{"follow": {fmt.Sprint(f.follow)}}
+		if f.hub != "" {
+			query.Set("hub", f.hub)
+		}
+		if f.cursor != "" {
+			query.Set("since", f.cursor)
+		}
+		response, err := c.open(ctx, http.MethodGet, "/v1/events", query, nil)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if err := f.show(response.Body); err != nil && ctx.Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		return nil
+	})
+}
+
+func (f *tail) learnNames(ctx context.Context, c *client) error {
+	var list admin.Hubs
+	if err := c.call(ctx, http.MethodGet, "/v1/hubs", nil, nil, &list); err != nil {
+		return err
+	}
+	f.names = make(map[string]string, len(list.Hubs))
+	for _, h := range list.Hubs {
+		f.names[h.ID] = h.Name
+	}
+	return nil
+}
+
+// maxLine bounds a line of the stream; a cursor over all partitions is the
+// longest thing in it.
+const maxLine = 1 << 20
+
+// show reads server-sent events: lines of fields, a blank line after each event.
+func (f *tail) show(body io.Reader) error {
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxLine)
+	fields := map[string]string{}
+	for lines.Scan() {
+		if line := lines.Text(); line != "" {
+			name, value, _ := strings.Cut(line, ": ")
+			fields[name] = value
+			continue
+		}
+		if err := f.event(fields); err != nil {
+			return err
+		}
+		clear(fields)
+	}
+	return lines.Err()
+}
+
+// event shows one event and moves the cursor past it.
+func (f *tail) event(fields map[string]string) error {
+	switch data := fields["data"]; {
+	case data == "": // a sign of life
+	case fields["event"] == "begin":
+		f.begun = true
+	case fields["event"] == "gap":
+		var gap struct{ Lost uint64 }
+		if err := json.Unmarshal([]byte(data), &gap); err != nil {
+			return err
+		}
+		fmt.Fprintf(f.std.err, "%s lost: the store keeps only the newest\n", count(int(gap.Lost), "event"))
+	default:
+		shown := shownEvent{Cursor: fields["id"]}
+		if err := json.Unmarshal([]byte(data), &shown.Event); err != nil {
+			return fmt.Errorf("an event cannot be read: %w", err)
+		}
+		if err := f.print(shown); err != nil {
+			return err
+		}
+	}
+	if id := fields["id"]; id != "" {
+		f.cursor = id
+	}
+	return nil
+}
+
+// shownEvent is an event as -o json shows it: with the cursor after it.
+type shownEvent struct {
+	provision.Event
+	Cursor string `json:"cursor"`
+}
+
+func (f *tail) print(e shownEvent) error {
+	if f.output == outputJSON {
+		encoder := json.NewEncoder(f.std.out)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(e)
+	}
+	hub := e.Hub.String()
+	if name := f.names[hub]; name != "" {
+		hub = name
+	}
+	object := hub
+	if e.ObjectType == provision.ObjectDevice {
+		object += "/" + e.ObjectName
+	}
+	text := e.Message
+	if e.SourceAddress != "" {
+		text += " from " + e.SourceAddress
+	}
+	if e.Count > 1 {
+		text += fmt.Sprintf(" (%d times)", e.Count)
+	}
+	_, err := fmt.Fprintf(f.std.out, "%s  %-5s  %-28s  %s\n", clock(e.Time), e.Severity, object, text)
+	return err
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hubgate/hubgate/admin"
+)
+
+type explainFlags struct {
+	target
+	output   output
+	cert     string
+	question admin.Question
+}
+
+func newExplain(std streams) *cobra.Command {
+	var f explainFlags
+	c := &cobra.Command{
+		Use:   "explain --cert CHAIN.pem",
+		Short: "Tell why a device gets in, or not",
+		Long: `Take the decision that a device's connection would meet, by the same code, and
+show each step, the certificate that broke it, and what to do about it. Nothing
+is created, learned or counted. No private key is needed.
+
+It asks the hubgate that serves here. With --offline it decides by the
+configuration alone, and by the embedded store if there is one.
+
+Exit code 0: the device gets in. 3: it is refused. 1: there is no answer.`,
+		Example: `  hubgate explain --cert chain.pem --sni factory.iot.example.com
+  hubgate explain --cert leaf.pem --hub factory --offline --config hubgate.yaml
+  openssl s_client … -showcerts | hubgate explain --cert -`,
+		Args: args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return f.run(c.Context(), std)
+		},
+	}
+	f.target.flags(c, "do not ask a running hubgate: decide by --config, and by its embedded store if nobody serves it")
+	f.output.flag(c)
+	flags := c.Flags()
+	flags.StringVar(&f.cert, "cert", "", "the chain that the device presents, PEM, leaf first; - is standard input")
+	flags.StringVar(&f.question.SNI, "sni", "", "server name of its handshake")
+	flags.StringVar(&f.question.Hub, "hub", "", "hub that Envoy's listener names (ID or name)")
+	flags.StringVar(&f.question.Authority, "authority", "", "host of its HTTP request")
+	flags.StringVar(&f.question.Protocol, "protocol", "tcp", "http or tcp (MQTT is tcp)")
+	flags.StringVar(&f.question.Source, "source", "", "IP address of the device")
+	return c
+}
+
+func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
+	if f.cert == "" {
+		return &usageError{errors.New("--cert is missing: name the PEM file that the device presents")}
+	}
+	if f.question.Chain, err = readChain(f.cert, std.in); err != nil {
+		return err
+	}
+	client, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.close()) }()
+	var e admin.Explanation
+	if err := client.call(ctx, http.MethodPost, "/v1/explain", nil, f.question, &e); err != nil {
+		return err
+	}
+	if f.output == outputJSON {
+		err = printJSON(std.out, e)
+	} else {
+		err = printExplanation(std.out, e, time.Now())
+	}
+	if err == nil && e.Decision != "allow" {
+		return errRefused
+	}
+	return err
+}
+
+// open is target.open, but without a store an offline explanation still has the
+// configuration to go by.
+func (f *explainFlags) open(ctx context.Context) (*client, error) {
+	if !f.offline {
+		return f.target.open(ctx)
+	}
+	c, err := loadConfig(f.config)
+	if err != nil {
+		return nil, err
+	}
+	return openOffline(ctx, c, mayLack)
+}
+
+// maxChainFile is far beyond what a device can present.
+const maxChainFile = 512 << 10
+
+// readChain reads the file. A private key in it goes no further.
+func readChain(name string, stdin io.Reader) (string, error) {
+	source := stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return "", fmt.Errorf("--cert: %w", err)
+		}
+		defer file.Close()
+		source = file
+	}
+	data, err := io.ReadAll(io.LimitReader(source, maxChainFile+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("--cert: %w", err)
+	case len(data) > maxChainFile:
+		return "", fmt.Errorf("--cert: %s is larger than %d KiB, which no device can present", name, maxChainFile>>10)
+	case bytes.Contains(data, []byte("PRIVATE KEY-----")):
+		return "", fmt.Errorf("--cert: %s holds a private key, which is not needed and was not sent anywhere: name a file with the certificates alone", name)
+	case !bytes.Contains(data, []byte("-----BEGIN ")):
+		return "", fmt.Errorf("--cert: %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", name)
+	}
+	return string(data), nil
+}
+
+func printExplanation(w io.Writer, e admin.Explanation, now time.Time) error {
+	steps := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range e.Steps {
+		mark := "ok"
+		if !s.OK {
+			mark = "✗"
+		}
+		fmt.Fprintf(steps, "%s\t%s\t%s\n", mark, s.Name, s.Detail)
+	}
+	if err := steps.Flush(); err != nil {
+		return err
+	}
+	verdict := map[string]string{"allow": "The device gets in", "deny": "The device is refused", "error": "The device cannot be checked"}
+	fmt.Fprintf(w, "\n%s: %s (%s).\n", verdict[e.Decision], e.Message, e.Reason)
+	facts := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if c := e.Certificate; c != nil {
+		fmt.Fprintf(facts, "\ncertificate\t%s\n", c.Subject)
+		fmt.Fprintf(facts, "issued by\t%s\n", c.Issuer)
+		fmt.Fprintf(facts, "serial\t%s\n", c.Serial)
+		fmt.Fprintf(facts, "valid\t%s to %s%s\n", clock(c.NotBefore), clock(c.NotAfter), validity(*c, now))
+		fmt.Fprintf(facts, "SHA-256\t%s\n", c.Fingerprint)
+	}
+	if err := facts.Flush(); err != nil {
+		return err
+	}
+	if e.Remedy != "" {
+		fmt.Fprintf(w, "\nWhat to do: %s\n", strings.ReplaceAll(e.Remedy, "\n", " "))
+	}
+	return nil
+}
+
+// validity says where now is in a certificate's time, if it is outside.
+func validity(c admin.Certificate, now time.Time) string {
+	switch {
+	case now.Before(c.NotBefore):
+		return ", which has not begun"
+	case now.After(c.NotAfter):
+		return ", which is over"
+	}
+	return ""
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hubgate/hubgate/admin"
+)
+
+func newHub(std streams) *cobra.Command {
+	var t target
+	return t.flags(newGroup("hub", "Show hubs",
+		newHubList(&t, std),
+		newHubGet(&t, std),
+	), "read the embedded store, which nobody may be serving")
+}
+
+// with runs a command's work on the hubgate that is meant.
+func (t *target) with(ctx context.Context, work func(*client) error) error {
+	c, err := t.open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(c), c.close())
+}
+
+func newHubList(t *target, std streams) *cobra.Command {
+	var o output
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the hubs",
+		Args:  args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return t.with(c.Context(), func(client *client) error {
+				var list admin.Hubs
+				if err := client.call(c.Context(), http.MethodGet, "/v1/hubs", nil, nil, &list); err != nil {
+					return err
+				}
+				if o == outputJSON {
+					return printJSON(std.out, list)
+				}
+				return printHubs(std.out, list.Hubs)
+			})
+		},
+	}
+	o.flag(c)
+	return c
+}
+
+func printHubs(w io.Writer, hubs []admin.Hub) error {
+	if len(hubs) == 0 {
+		_, err := fmt.Fprintln(w, "There are no hubs. Declare one under hubs: in the configuration; a running hubgate notices.")
+		return err
+	}
+	var t table
+	t.row("NAME", "ENABLED", "AUTO-PROVISIONING", "DEVICES", "ANCHORS", "ID")
+	for _, h := range hubs {
+		t.row(h.Name, yesNo(h.Enabled), onOff(h.AutoProvisioning), strconv.Itoa(h.Devices), strconv.Itoa(len(h.TrustAnchors)), h.ID)
+	}
+	return t.print(w)
+}
+
+func newHubGet(t *target, std streams) *cobra.Command {
+	var o output
+	c := &cobra.Command{
+		Use:   "get HUB",
+		Short: "Show a hub, by name or ID",
+		Args:  args("HUB"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.with(c.Context(), func(client *client) error {
+				var h admin.Hub
+				if err := client.call(c.Context(), http.MethodGet, hubPath(args[0]), nil, nil, &h); err != nil {
+					return err
+				}
+				if o == outputJSON {
+					return printJSON(std.out, h)
+				}
+				return printHub(std.out, h)
+			})
+		},
+	}
+	o.flag(c)
+	return c
+}
+
+func printHub(w io.Writer, h admin.Hub) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "name\t%s\n", h.Name)
+	fmt.Fprintf(t, "id\t%s\n", h.ID)
+	if h.DeclaredIn != "" {
+		fmt.Fprintf(t, "declared in\t%s\n", h.DeclaredIn)
+	}
+	fmt.Fprintf(t, "enabled\t%s\n", yesNo(h.Enabled))
+	fmt.Fprintf(t, "auto-provisioning\t%s\n", onOff(h.AutoProvisioning))
+	if h.SNIOnly {
+		fmt.Fprintf(t, "found\tby SNI only\n")
+	}
+	fmt.Fprintf(t, "devices\t%d\n", h.Devices)
+	for _, c := range h.TrustAnchors {
+		fmt.Fprintf(t, "trust anchor\t%s, valid to %s, SHA-256 %.16s…\n", c.Subject, clock(c.NotAfter), c.Fingerprint)
+	}
+	for _, c := range h.Intermediates {
+		fmt.Fprintf(t, "intermediate\t%s, valid to %s, SHA-256 %.16s…\n", c.Subject, clock(c.NotAfter), c.Fingerprint)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+// noDevices is the store of an explanation where there is none yet: every
+// device in it is unknown, and nothing can be changed.
+type noDevices struct {
+	provision.DeviceRegistry // never reached: explain is all that is asked
+	provision.Outbox
+}
+
+// Partitions implements provision.Store.
+func (noDevices) Partitions() int { return provision.DefaultPartitions }
+
+// Replaced implements provision.Store.
+func (noDevices) Replaced() bool { return false }
+
+// Hub implements provision.Store.
+func (noDevices) Hub(context.Context, provision.HubID) (provision.Hub, error) {
+	return provision.Hub{}, provision.ErrNotFound
+}
+
+// Hubs implements provision.Store.
+func (noDevices) Hubs(context.Context, int) ([]provision.Hub, error) { return nil, nil }
+
+// Learned implements provision.Store.
+func (noDevices) Learned(context.Context, provision.HubID) ([][]byte, error) { return nil, nil }
+
+// ClaimHub implements provision.Store.
+func (noDevices) ClaimHub(context.Context, provision.Hub) error { return nil }
+
+// Device implements provision.Store.
+func (noDevices) Device(context.Context, provision.HubID, string) (provision.Device, error) {
+	return provision.Device{}, provision.ErrNotFound
+}
+
+// CreateDevice implements provision.Store.
+func (noDevices) CreateDevice(context.Context, provision.Creation) (provision.Device, bool, error) {
+	return provision.Device{}, false, provision.ErrUnavailable
+}
+
+// Learn implements provision.Store.
+func (noDevices) Learn(context.Context, provision.HubID, [][]byte) error {
+	return provision.ErrUnavailable
+}
+
+// Watch implements provision.Store: nothing ever changes.
+func (noDevices) Watch(ctx context.Context, sink provision.Sink) error {
+	for p := range provision.DefaultPartitions {
+		sink.Fresh(p, time.Now())
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}

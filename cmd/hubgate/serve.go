@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hubgate/hubgate/admin"
+	"github.com/hubgate/hubgate/authz"
+	"github.com/hubgate/hubgate/config"
+	"github.com/hubgate/hubgate/internal/tlsfiles"
+	"github.com/hubgate/hubgate/provision"
+)
+
+// declareTimeout bounds how long a store may take to claim the declared hubs.
+const declareTimeout = 30 * time.Second
+
+type serveFlags struct {
+	config        string
+	logLevel      string
+	logFormat     string
+	drainDelay    time.Duration
+	drainDeadline time.Duration
+}
+
+func newServe(std streams) *cobra.Command {
+	var f serveFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Answer Envoy's checks",
+		Long: `Answer Envoy's checks until SIGTERM or SIGINT. Then health and readiness turn
+negative, and checks go on for --drain-delay, so that Envoy has time to notice;
+those still running get --drain-deadline. A second signal ends it at once.
+
+SIGHUP reads the configuration again; changed files are noticed without it.
+Without --config, the store is ./hubgate.db, the listeners are on the loopback
+address, and there are no hubs.`,
+		Example: `  hubgate serve --config hubgate.yaml`,
+		Args:    args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return serve(c.Context(), f, std)
+		},
+	}
+	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration file")
+	c.Flags().StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error (default: as configured, else info)")
+	c.Flags().StringVar(&f.logFormat, "log-format", "", "text or json (default: as configured, else text)")
+	c.Flags().DurationVar(&f.drainDelay, "drain-delay", time.Second, "how long checks go on after health turned negative")
+	c.Flags().DurationVar(&f.drainDeadline, "drain-deadline", 10*time.Second, "how long running checks may then take")
+	return c
+}
+
+// loadConfig reads the file, or gives the default for the working directory.
+func loadConfig(file string) (*config.Config, error) {
+	if file == "" {
+		return config.Default(".")
+	}
+	return config.Load(file)
+}
+
+// logger writes to w as configured and flagged. Its level can change later.
+func (f serveFlags) logger(c *config.Config, std streams) (*slog.Logger, *slog.LevelVar, error) {
+	level := new(slog.LevelVar)
+	level.Set(c.Log.Level)
+	if f.logLevel != "" {
+		var l slog.Level
+		if err := l.UnmarshalText([]byte(f.logLevel)); err != nil {
+			return nil, nil, &usageError{fmt.Errorf("--log-level: %q is none of debug, info, warn, error", f.logLevel)}
+		}
+		level.Set(l)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch {
+	case f.logFormat == "json", f.logFormat == "" && c.Log.JSON:
+		return slog.New(slog.NewJSONHandler(std.err, options)), level, nil
+	case f.logFormat == "text", f.logFormat == "":
+		return slog.New(slog.NewTextHandler(std.err, options)), level, nil
+	}
+	return nil, nil, &usageError{fmt.Errorf("--log-format: %q is neither text nor json", f.logFormat)}
+}
+
+// server is a hubgate that serves: everything that is opened and made before
+// anything runs.
+type server struct {
+	config  *config.Config
+	flags   serveFlags
+	log     *slog.Logger
+	level   *slog.LevelVar
+	store   *store
+	gate    *provision.Gate
+	watcher *config.Watcher
+	authz   *authz.Server
+	admin   *admin.Server
+	probes  *probes
+	// listeners, bound
+	authzListener, adminListener, metricsListener net.Listener
+}
+
+func serve(ctx context.Context, f serveFlags, std streams) (err error) {
+	c, err := loadConfig(f.config)
+	if err != nil {
+		return err
+	}
+	log, level, err := f.logger(c, std)
+	if err != nil {
+		return err
+	}
+	s := &server{config: c, flags: f, log: log, level: level}
+	defer func() { err = errors.Join(err, s.close()) }()
+	// The store comes first: a second hubgate on the same file is told so, not
+	// that some port is in use.
+	if s.store, err = openStore(ctx, c, "hubgate serve", log); err != nil {
+		return err
+	}
+	if err := s.make(); err != nil {
+		return err
+	}
+	if err := s.listen(ctx); err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// make makes the parts; none of them runs yet.
+func (s *server) make() (err error) {
+	registry := newRegistry()
+	s.gate, err = provision.NewGate(provision.GateConfig{
+		Store: s.store, Domain: s.config.Domain, Logger: s.log, Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.probes = &probes{registry: registry, ready: s.gate.Ready, log: s.log}
+	s.watcher, err = config.NewWatcher(config.WatcherConfig{
+		Current: s.config, Apply: s.apply, Logger: s.log, Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	options := authz.Config{
+		Gate: s.gate, DenyDetail: denyDetail(s.config), MaxInFlight: s.config.Authz.MaxInFlight,
+		DrainDelay: s.flags.drainDelay, DrainDeadline: s.flags.drainDeadline,
+		Logger: s.log, Registerer: registry,
+	}
+	if t := s.config.Authz.TLS; t != nil {
+		options.TLS = tlsfiles.Config{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, Logger: s.log}
+	}
+	if s.authz, err = authz.New(options); err != nil {
+		return err
+	}
+	s.authz.SetReady(false)
+	s.admin, err = admin.New(admin.Config{Gate: s.gate, Store: s.store, Backup: s.store.backup, Logger: s.log})
+	return err
+}
+
+func denyDetail(c *config.Config) authz.DenyDetail {
+	if c.Authz.Opaque {
+		return authz.DetailOpaque
+	}
+	return authz.DetailFull
+}
+
+// listen binds every listener, before anything says that it is ready.
+func (s *server) listen(ctx context.Context) (err error) {
+	if s.authzListener, err = authz.Listen(ctx, s.config.Authz.Listen, 0); err != nil {
+		return fmt.Errorf("authz.listen: %w", err)
+	}
+	var l net.ListenConfig
+	if s.metricsListener, err = l.Listen(ctx, "tcp", s.config.Metrics.Listen); err != nil {
+		return fmt.Errorf("metrics.listen: %w", err)
+	}
+	s.adminListener, err = listenSocket(ctx, s.config.Admin.Socket)
+	return err
+}
+
+// run serves until the context ends, then drains. What checks need outlives
+// them: the background ends once the front has drained.
+func (s *server) run(ctx context.Context) error {
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBackground()
+	group, background := errgroup.WithContext(background) // a part that fails ends the others
+	start := func(part func(context.Context) error) {
+		group.Go(func() error {
+			if err := part(background); background.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	start(s.store.run)
+	start(func(ctx context.Context) error { return s.probes.serve(ctx, s.metricsListener) })
+	group.Go(func() error {
+		defer endBackground()
+		declaring, cancel := context.WithTimeout(ctx, declareTimeout)
+		defer cancel()
+		if err := s.gate.Declare(declaring, s.config.Hubs); err != nil {
+			return err
+		}
+		start(s.gate.Run)
+		start(s.watcher.Run)
+		start(s.followReadiness)
+		start(s.followHangups)
+		return s.serveFront(ctx, background)
+	})
+	return group.Wait()
+}
+
+// serveFront answers Envoy and administrators until the context ends, or the
+// background fails, and returns when both have drained.
+func (s *server) serveFront(ctx, background context.Context) error {
+	front, drain := context.WithCancel(background)
+	defer drain()
+	defer context.AfterFunc(ctx, func() {
+		s.probes.draining.Store(true)
+		s.log.Info("draining", "delay", s.flags.drainDelay, "deadline", s.flags.drainDeadline)
+		drain()
+	})()
+	s.announce()
+	var group errgroup.Group
+	group.Go(func() error {
+		defer drain()
+		return s.authz.Serve(front, s.authzListener)
+	})
+	group.Go(func() error {
+		defer drain()
+		return s.admin.Serve(front, s.adminListener)
+	})
+	return group.Wait()
+}
+
+// announce tells people where everything is.
+func (s *server) announce() {
+	guard := "loopback or socket"
+	switch {
+	case s.config.Authz.TLS != nil:
+		guard = "mTLS"
+	case s.config.Authz.Insecure:
+		guard = "none (insecure)"
+	}
+	s.log.Info("listening", "for", "Envoy's checks (gRPC)", "address", s.authzListener.Addr().String(), "guard", guard)
+	s.log.Info("listening", "for", "hubgate's commands", "address", s.adminListener.Addr().String(), "guard", "file mode 0600")
+	s.log.Info("listening", "for", "/metrics /livez /readyz", "address", s.metricsListener.Addr().String(), "guard", "none")
+}
+
+// apply puts a new configuration in force, as far as that is possible while
+// hubgate serves.
+func (s *server) apply(ctx context.Context, c *config.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	if err := s.gate.Declare(ctx, c.Hubs); err != nil {
+		return err
+	}
+	if s.flags.logLevel == "" {
+		s.level.Set(c.Log.Level)
+	}
+	return nil
+}
+
+// followReadiness tells gRPC's health service and the log what /readyz says.
+func (s *server) followReadiness(ctx context.Context) error {
+	const every = 100 * time.Millisecond
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	ready := false
+	for {
+		err := s.probes.readiness()
+		if now := err == nil; now != ready {
+			ready = now
+			s.authz.SetReady(ready)
+			if ready {
+				s.log.Info("ready", "hubs", len(s.gate.Hubs()), "store", s.store.name)
+			} else {
+				s.log.Warn("not ready", "reason", err.Error())
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// followHangups reads the configuration again on SIGHUP.
+func (s *server) followHangups(ctx context.Context) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-hangups:
+			s.watcher.Reload()
+		}
+	}
+}
+
+// close closes what run did not, because it never ran, and the store.
+func (s *server) close() error {
+	for _, l := range []net.Listener{s.authzListener, s.metricsListener, s.adminListener} {
+		if l != nil {
+			_ = l.Close() // closed already, if it was served
+		}
+	}
+	if s.store == nil {
+		return nil
+	}
+	return s.store.close()
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/hubgate/hubgate/admin"
+	"github.com/hubgate/hubgate/config"
+	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/provision/boltstore"
+	"github.com/hubgate/hubgate/provision/redisstore"
+)
+
+// store is an open store, of whichever kind.
+type store struct {
+	storeMethods
+	// run does the store's own work until the context ends.
+	run func(context.Context) error
+	// backup is nil for Redis.
+	backup admin.Backuper
+	close  func() error
+	// name says for people where it is.
+	name string
+}
+
+type storeMethods interface {
+	provision.Store
+	provision.DeviceRegistry
+	provision.Outbox
+}
+
+// openStore opens the store of the configuration. owner is how other processes
+// will call this one.
+func openStore(ctx context.Context, c *config.Config, owner string, log *slog.Logger) (*store, error) {
+	if c.Store.Path != "" {
+		return openBolt(c, owner)
+	}
+	options := redisstore.Config{
+		URL: c.Store.URL, Password: string(c.Store.Password), Partitions: c.Partitions, Logger: log,
+	}
+	if c.Store.CAFile != "" {
+		pem, err := os.ReadFile(c.Store.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("store_ca_file: %w", err)
+		}
+		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+		options.TLS.RootCAs.AppendCertsFromPEM(pem)
+	}
+	s, err := redisstore.Open(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return &store{storeMethods: s, run: idle, close: s.Close, name: c.Store.URL}, nil
+}
+
+func openBolt(c *config.Config, owner string) (*store, error) {
+	s, err := boltstore.Open(boltstore.Config{Path: c.Store.Path, Owner: owner, Partitions: c.Partitions})
+	if err != nil {
+		return nil, err
+	}
+	return &store{storeMethods: s, run: s.Run, backup: s, close: s.Close, name: c.Store.Path}, nil
+}
+
+// idle does nothing until the context ends.
+func idle(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
