@@ -86,6 +86,9 @@ type Authz struct {
 	Listen string
 	// TLS is nil on a listener without it.
 	TLS *TLS
+	// Insecure says outright that a listener without TLS that other hosts
+	// reach is meant.
+	Insecure bool
 	// MaxInFlight bounds the checks in flight. 0: the server's default.
 	MaxInFlight int
 	// Opaque keeps the reason of a denial from the device.

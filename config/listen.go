@@ -41,7 +41,8 @@ func (l *loader) authz(top *section) Authz {
 		Opaque:      s.choice("deny_detail", "full", "full", "opaque") == "opaque",
 	}
 	before := len(l.problems)
-	insecure := s.boolean("insecure", false) || len(l.problems) > before
+	a.Insecure = s.boolean("insecure", false)
+	unclear := len(l.problems) > before
 	a.TLS = l.tls(s)
 	if !s.has("listen") {
 		return a
@@ -54,7 +55,7 @@ func (l *loader) authz(top *section) Authz {
 	switch {
 	case err != nil:
 		s.problem("listen", "%v", err)
-	case !loopback && !s.has("tls") && !insecure:
+	case !loopback && !s.has("tls") && !a.Insecure && !unclear:
 		s.problem("listen", "%s can be reached from other hosts, and whoever reaches it can create devices: "+
 			"set authz.tls with cert, key and client_ca, or say authz.insecure: true", a.Listen)
 	}

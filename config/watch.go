@@ -263,6 +263,7 @@ func needRestart(before, after *Config) []string {
 		"partitions":          before.Partitions != after.Partitions,
 		"authz.listen":        before.Authz.Listen != after.Authz.Listen,
 		"authz.tls":           !sameFiles(before.Authz.TLS, after.Authz.TLS),
+		"authz.deny_detail":   before.Authz.Opaque != after.Authz.Opaque,
 		"authz.max_in_flight": before.Authz.MaxInFlight != after.Authz.MaxInFlight,
 		"admin.socket":        before.Admin.Socket != after.Admin.Socket,
 		"metrics.listen":      before.Metrics.Listen != after.Metrics.Listen,
