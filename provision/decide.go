@@ -214,5 +214,5 @@ func chainFinding(err error, d *Decision) finding {
 	if !ok {
 		reason = Internal
 	}
-	return finding{reason, failure.Error()}
+	return finding{reason, failure.Detail}
 }

@@ -34,7 +34,8 @@ type GateConfig struct {
 	Sessions Tracker
 	// CachedDevices bounds the devices kept in memory. 0: 100,000.
 	CachedDevices int
-	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000.
+	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
+	// fifth as many refusals are kept.
 	CachedVerdicts int
 	// OutageWindow is how long devices that the store had confirmed stay
 	// admitted after the last proof that their records are current, while the
@@ -89,7 +90,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("device cache: %w", err)
 	}
-	verdicts, err := trust.NewCache(trust.CacheConfig{Positive: c.CachedVerdicts, Negative: c.CachedVerdicts})
+	verdicts, err := trust.NewCache(trust.CacheConfig{Positive: c.CachedVerdicts, Negative: max(1, c.CachedVerdicts/5)})
 	if err != nil {
 		return nil, fmt.Errorf("verdict cache: %w", err)
 	}

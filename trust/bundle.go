@@ -1,144 +1,179 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
 	"sync/atomic"
 )
 
-// Bundle is what a hub trusts: its anchors, and the intermediates that are
-// known to lead to them. The signatures of these are checked once, here, and
-// never in a check. A Bundle is immutable and safe for concurrent use.
+// Bundle is what one hub trusts: its anchors, and the intermediates known to
+// chain to them. It is immutable and safe for concurrent use; a change makes a
+// new one.
 type Bundle struct {
-	anchors       []*node
-	intermediates []*node
-	bySubject     map[string][]*node
-	known         map[Fingerprint]struct{}
-	generation    uint64
+	// generation tells bundles of this process apart. Verdicts are kept under
+	// it, so that those of a replaced bundle are void without bookkeeping.
+	generation uint64
+	anchors    []*node
+	known      []*node
+	rejected   []Rejected
+	bySubject  map[string][]*node // anchors and known
+	byPrint    map[Fingerprint]*node
+	keys       map[KeyHash]struct{}
 }
 
-// node is a certificate whose signature is known to be good.
-type node struct {
-	cert *x509.Certificate
-	// parents are those whose key verified the signature; none for an anchor.
-	parents []*node
-	anchor  bool
+// Rejected is an intermediate that a Bundle does not use, and why.
+type Rejected struct {
+	Certificate *x509.Certificate
+	Err         error
 }
 
 var generations atomic.Uint64
 
-// NewBundle compiles anchors and intermediates. An intermediate that does not
-// lead to an anchor, or that could not be part of a path, is left out. The error
-// tells which anchor is unfit and why.
+// NewBundle compiles anchors and known intermediates. The intermediates'
+// signatures are verified once, here, from the anchors down, so that Verify need
+// not; what does not chain to an anchor, or could not be on any path, is kept out
+// and reported by Rejected. Times are not looked at: a Bundle outlives them.
+// Duplicates are dropped.
+//
+// The error joins one for each anchor that CheckAnchor refuses. A Bundle without
+// anchors trusts nothing; Verify then tells what a chain lacks.
 func NewBundle(anchors, intermediates []*x509.Certificate) (*Bundle, error) {
 	b := &Bundle{
-		bySubject:  make(map[string][]*node),
-		known:      make(map[Fingerprint]struct{}),
 		generation: generations.Add(1),
+		bySubject:  make(map[string][]*node),
+		byPrint:    make(map[Fingerprint]*node),
+		keys:       make(map[KeyHash]struct{}),
 	}
+	var errs []error
 	for _, c := range anchors {
 		if err := CheckAnchor(c); err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
-		if _, ok := b.known[FingerprintOf(c)]; !ok {
-			b.anchors = append(b.anchors, b.add(&node{cert: c, anchor: true}))
-		}
-	}
-	candidates := make([]*node, 0, len(intermediates))
-	for _, c := range intermediates {
-		if checkIssuer(c) == nil && checkKey(c) == nil && checkSignatureAlgorithm(c) == nil && !selfIssued(c) {
-			candidates = append(candidates, &node{cert: c})
+		n := newNode(c, -1)
+		n.anchor = true
+		if b.add(n) {
+			b.anchors = append(b.anchors, n)
 		}
 	}
-	// From the anchors down: whoever is signed by a known certificate is known.
-	for parents := b.anchors; len(parents) > 0; {
-		var children []*node
-		for _, p := range parents {
-			for _, n := range candidates {
-				if mayIssue(p.cert, n.cert) && signed(p.cert, n.cert) {
-					if n.parents = append(n.parents, p); len(n.parents) > 1 {
-						continue
-					}
-					if _, ok := b.known[FingerprintOf(n.cert)]; !ok {
-						children = append(children, b.add(n))
-					}
-				}
-			}
-		}
-		b.intermediates = append(b.intermediates, children...)
-		parents = children
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
+	b.accept(intermediates)
 	return b, nil
 }
 
-func (b *Bundle) add(n *node) *node {
-	b.known[FingerprintOf(n.cert)] = struct{}{}
-	subject := string(n.cert.RawSubject)
-	b.bySubject[subject] = append(b.bySubject[subject], n)
-	return n
+// add indexes a trusted certificate, and reports whether it is new.
+func (b *Bundle) add(n *node) bool {
+	if _, ok := b.byPrint[n.print]; ok {
+		return false
+	}
+	b.byPrint[n.print] = n
+	b.bySubject[string(n.cert.RawSubject)] = append(b.bySubject[string(n.cert.RawSubject)], n)
+	b.keys[n.key] = struct{}{}
+	return true
 }
 
-// mayIssue reports whether names and key IDs let parent be the issuer of child
-// (RFC 5280, section 4.1.2.4 and 4.2.1.1; as OpenSSL and BoringSSL read it).
-func mayIssue(parent, child *x509.Certificate) bool {
-	return parent != child && bytes.Equal(parent.RawSubject, child.RawIssuer) &&
-		(len(parent.SubjectKeyId) == 0 || len(child.AuthorityKeyId) == 0 || bytes.Equal(parent.SubjectKeyId, child.AuthorityKeyId))
+// accept verifies intermediates until no more of them chain to an anchor.
+func (b *Bundle) accept(intermediates []*x509.Certificate) {
+	var open []*node
+	for _, c := range intermediates {
+		if err := checkIntermediate(c); err != nil {
+			b.rejected = append(b.rejected, Rejected{c, err})
+			continue
+		}
+		n := newNode(c, -1)
+		if b.byPrint[n.print] == nil && !slices.ContainsFunc(open, func(o *node) bool { return o.print == n.print }) {
+			open = append(open, n)
+		}
+	}
+	for again := true; again; {
+		again = false
+		open = slices.DeleteFunc(open, func(n *node) bool {
+			issuers := b.bySubject[string(n.cert.RawIssuer)]
+			i := slices.IndexFunc(issuers, n.signedBy)
+			if i < 0 {
+				return false
+			}
+			again = true
+			n.issuers = []*node{issuers[i]}
+			b.add(n)
+			b.known = append(b.known, n)
+			return true
+		})
+	}
+	// Only now are the other issuers of a cross-signed intermediate at hand.
+	for _, n := range b.known {
+		for _, issuer := range b.bySubject[string(n.cert.RawIssuer)] {
+			if issuer != n.issuers[0] && n.signedBy(issuer) {
+				n.issuers = append(n.issuers, issuer)
+			}
+		}
+	}
+	for _, n := range open {
+		b.rejected = append(b.rejected, Rejected{n.cert, fmt.Errorf(
+			"intermediate %s, issued by %s, does not chain to a trust anchor", subject(n.cert), issuer(n.cert))})
+	}
 }
 
-// signed checks one signature.
-func signed(parent, child *x509.Certificate) bool {
-	return parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature) == nil
+// CheckAnchor returns what makes a certificate unusable as a trust anchor: it
+// may not sign certificates, its key is not accepted, or it carries critical
+// extensions or constraints that would not be enforced. It need not be
+// self-signed, and since its key is trusted, not its signature, the algorithm of
+// the latter does not matter. Its validity does, but in Verify: an expired anchor
+// can be installed, and admits nothing.
+func CheckAnchor(c *x509.Certificate) error {
+	reason := unfit(c)
+	if reason == "" && len(c.Subject.Names) == 0 {
+		reason = "it has no subject"
+	}
+	if reason != "" {
+		return fmt.Errorf("trust anchor %s is not usable: %s", subject(c), reason)
+	}
+	return nil
+}
+
+func checkIntermediate(c *x509.Certificate) error {
+	reason := unfit(c)
+	if reason == "" {
+		reason = unsupportedSignature(c)
+	}
+	if reason != "" {
+		return fmt.Errorf("intermediate %s is not usable: %s", subject(c), reason)
+	}
+	return nil
+}
+
+// unfit says why a certificate cannot be on any path above the leaf.
+func unfit(c *x509.Certificate) string {
+	for _, reason := range []string{cannotSign(c), unsupportedKey(c), unenforced(c)} {
+		if reason != "" {
+			return reason
+		}
+	}
+	return ""
 }
 
 // Anchors returns the trust anchors.
-func (b *Bundle) Anchors() []*x509.Certificate { return certificates(b.anchors) }
+func (b *Bundle) Anchors() []*x509.Certificate { return newPath(b.anchors).certs }
 
-// Intermediates returns the intermediates that lead to an anchor.
-func (b *Bundle) Intermediates() []*x509.Certificate { return certificates(b.intermediates) }
+// Intermediates returns the known intermediates that chain to an anchor.
+func (b *Bundle) Intermediates() []*x509.Certificate { return newPath(b.known).certs }
 
-func certificates(nodes []*node) []*x509.Certificate {
-	certs := make([]*x509.Certificate, len(nodes))
-	for i, n := range nodes {
-		certs[i] = n.cert
-	}
-	return certs
-}
+// Rejected returns the intermediates that were kept out.
+func (b *Bundle) Rejected() []Rejected { return slices.Clone(b.rejected) }
 
-// Knows reports whether the certificate is an anchor or a known intermediate.
-func (b *Bundle) Knows(f Fingerprint) bool {
-	_, ok := b.known[f]
-	return ok
-}
+// Knows tells whether an anchor or a known intermediate has that fingerprint.
+func (b *Bundle) Knows(f Fingerprint) bool { return b.byPrint[f] != nil }
 
-// Subjects returns the raw names under which the bundle's certificates issue,
-// each once: a chain that leads to the bundle names one of them as an issuer.
+// Subjects returns the raw subject names of anchors and known intermediates,
+// each once: a chain none of whose Issuers is among them cannot verify.
 func (b *Bundle) Subjects() [][]byte {
-	subjects := make([][]byte, 0, len(b.bySubject))
-	for s := range b.bySubject {
-		subjects = append(subjects, []byte(s))
+	var names [][]byte
+	for name := range b.bySubject {
+		names = append(names, []byte(name))
 	}
-	return subjects
-}
-
-// Related reports whether an anchor of one bundle is an anchor of the other (by
-// its key), or leads to one: then a device of one could enter the other.
-func Related(a, b *Bundle) bool {
-	return leadsTo(a, b) || leadsTo(b, a)
-}
-
-// leadsTo reports whether an anchor of a is, or is signed under, an anchor of b.
-func leadsTo(a, b *Bundle) bool {
-	for _, n := range a.anchors {
-		for _, o := range b.anchors {
-			if KeyHashOf(n.cert) == KeyHashOf(o.cert) {
-				return true
-			}
-		}
-		for _, issuer := range b.bySubject[string(n.cert.RawIssuer)] {
-			if signed(issuer.cert, n.cert) {
-				return true
-			}
-		}
-	}
-	return false
+	return names
 }

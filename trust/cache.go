@@ -15,53 +15,49 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// negativeTTL is how long a refusal is remembered. It is short, as a refusal
-// may depend on the time.
-const negativeTTL = 30 * time.Second
+// What a CacheConfig leaves zero.
+const (
+	DefaultPositive    = 50_000
+	DefaultNegative    = 10_000
+	DefaultNegativeTTL = 30 * time.Second
+)
 
-// CacheConfig bounds a Cache.
+// The DER that counts as one entry. Verdicts keep certificates, and a refused
+// chain may bring one of 64 KiB that takes a megabyte parsed.
+const (
+	positiveUnit = 4 << 10
+	negativeUnit = 1 << 10
+)
+
+// CacheConfig bounds a Cache. Its zero value is usable.
 type CacheConfig struct {
-	// Positive and Negative are how many verdicts of each kind are kept. They
-	// are kept apart, so that a flood of refused chains displaces no device.
-	Positive, Negative int
-	// Concurrency is how many chains are verified at once; 0 means one per CPU.
+	// Positive and Negative bound the verdicts kept. One with more than 4 KiB of
+	// certificates (if negative: 1 KiB) counts as several. They are apart so that
+	// a flood of refused chains displaces no admitted device.
+	Positive int
+	Negative int
+	// NegativeTTL is how long a refusal is kept, at most. It is short because a
+	// chain may become valid.
+	NegativeTTL time.Duration
+	// Concurrency bounds the verifications that run at once; zero is one for
+	// each CPU. Hits need none of it.
 	Concurrency int
 }
 
-// Cache remembers verdicts. Chains that are not remembered are verified a few
-// at a time, and identical ones once. It is safe for concurrent use.
-type Cache struct {
-	positive *otter.Cache[verdictKey, Path]
-	negative *otter.Cache[verdictKey, *Error]
-	flights  singleflight.Group
-	cpu      *semaphore.Weighted
-}
-
-// verdictKey names the bundle by its generation: what was decided under other
-// anchors or intermediates is never found again.
-type verdictKey struct {
-	digest     [sha256.Size]byte
-	generation uint64
-}
-
-func (k verdictKey) String() string {
-	return string(binary.BigEndian.AppendUint64(k.digest[:], k.generation))
-}
-
-// CacheResult tells how a verdict was found.
+// CacheResult tells where a verdict came from.
 type CacheResult uint8
 
-// Results.
+// The results.
 const (
-	Miss   CacheResult = iota // verified now
-	Hit                       // remembered
-	Shared                    // verified now, by another check of the same chain
+	Miss   CacheResult = iota // it was verified now
+	Hit                       // it was kept
+	Shared                    // a simultaneous check of the same chain verified it
 )
 
-// CacheResults are all the results there are.
+// CacheResults are all of them.
 var CacheResults = []CacheResult{Miss, Hit, Shared}
 
-// String is the result's metric label.
+// String returns the metric label.
 func (r CacheResult) String() string {
 	switch r {
 	case Hit:
@@ -73,47 +69,133 @@ func (r CacheResult) String() string {
 	}
 }
 
-// NewCache makes a Cache.
-func NewCache(c CacheConfig) (*Cache, error) {
-	positive, err := otter.New(&otter.Options[verdictKey, Path]{MaximumSize: c.Positive})
-	if err != nil {
-		return nil, fmt.Errorf("positive verdicts: %w", err)
+// Cache keeps verdicts, so that a chain is verified once while it and the
+// bundle stay the same, and identical chains are verified once at a time. It is
+// safe for concurrent use.
+type Cache struct {
+	positive *otter.Cache[verdictKey, Path]
+	negative *otter.Cache[verdictKey, refusal]
+	ttl      time.Duration
+	flights  singleflight.Group
+	running  *semaphore.Weighted
+}
+
+// verdictKey identifies all that a verdict depends on, time apart: the bundle's
+// generation, so that a replaced bundle voids it; and a digest of the chain and
+// of what the handshake attested, which decides what is tried within the budget.
+type verdictKey struct {
+	generation uint64
+	digest     [sha256.Size]byte
+}
+
+func newVerdictKey(b *Bundle, c *Chain, attested []Fingerprint) verdictKey {
+	material := make([]byte, 0, (1+MaxCertificates)*sha256.Size)
+	material = append(material, c.digest[:]...)
+	for _, f := range attested {
+		material = append(material, f[:]...)
 	}
-	negative, err := otter.New(&otter.Options[verdictKey, *Error]{
-		MaximumSize:      c.Negative,
-		ExpiryCalculator: otter.ExpiryWriting[verdictKey, *Error](negativeTTL),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("negative verdicts: %w", err)
+	return verdictKey{b.generation, sha256.Sum256(material)}
+}
+
+func (k verdictKey) String() string {
+	return string(binary.BigEndian.AppendUint64(k.digest[:], k.generation))
+}
+
+// refusal is a negative verdict, kept from one moment until another.
+type refusal struct {
+	failure     *Error
+	from, until time.Time
+}
+
+// NewCache returns an empty cache.
+func NewCache(c CacheConfig) (*Cache, error) {
+	if c.Positive == 0 {
+		c.Positive = DefaultPositive
+	}
+	if c.Negative == 0 {
+		c.Negative = DefaultNegative
+	}
+	if c.NegativeTTL == 0 {
+		c.NegativeTTL = DefaultNegativeTTL
 	}
 	if c.Concurrency == 0 {
 		c.Concurrency = runtime.GOMAXPROCS(0)
 	}
-	return &Cache{positive: positive, negative: negative, cpu: semaphore.NewWeighted(int64(c.Concurrency))}, nil
+	if c.Positive < 0 || c.Negative < 0 || c.NegativeTTL < 0 || c.Concurrency < 0 {
+		return nil, errors.New("trust: a verdict cache's bounds are not negative")
+	}
+	// Neither cache expires by itself: that takes a goroutine, and goes by
+	// another clock than Options.Now.
+	positive, err := otter.New(&otter.Options[verdictKey, Path]{
+		MaximumWeight: uint64(c.Positive),
+		Weigher: func(_ verdictKey, p Path) uint32 {
+			size := 0
+			for _, c := range p.certs[:len(p.certs)-1] { // the bundle keeps the anchor
+				size += len(c.Raw)
+			}
+			return uint32(1 + size/positiveUnit) //nolint:gosec // bounded by MaxChainBytes
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trust: positive verdicts: %w", err)
+	}
+	negative, err := otter.New(&otter.Options[verdictKey, refusal]{
+		MaximumWeight: uint64(c.Negative),
+		Weigher: func(_ verdictKey, r refusal) uint32 {
+			if r.failure.Certificate == nil {
+				return 1
+			}
+			return uint32(1 + len(r.failure.Certificate.Raw)/negativeUnit) //nolint:gosec // bounded by MaxChainBytes
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trust: negative verdicts: %w", err)
+	}
+	return &Cache{
+		positive: positive,
+		negative: negative,
+		ttl:      c.NegativeTTL,
+		running:  semaphore.NewWeighted(int64(c.Concurrency)),
+	}, nil
 }
 
-// Verify is Bundle.Verify, remembered. Its error is an *Error, or the context's
-// if that ended before a CPU was free.
+// Verify is b.Verify, remembered. The error is an *Error; or it is the context's,
+// if that ended while the chain waited to be verified; or it is a fault of ours,
+// a panic in verification. A hit costs no budget. What a budget left undecided
+// is not kept if it was partly spent before, on other bundles.
 func (c *Cache) Verify(ctx context.Context, b *Bundle, chain *Chain, opts Options) (Path, CacheResult, error) {
-	key := verdictKey{chain.digest, b.generation}
-	if path, ok := c.positive.GetIfPresent(key); ok && !opts.Now.After(path.Expires()) {
+	if opts.Now.IsZero() {
+		opts.Now = time.Now()
+	}
+	if opts.Budget == nil {
+		opts.Budget = new(Budget)
+	}
+	key := newVerdictKey(b, chain, opts.Attested)
+	if path, ok := c.positive.GetIfPresent(key); ok && path.validAt(opts.Now) {
 		return path, Hit, nil
 	}
-	if refused, ok := c.negative.GetIfPresent(key); ok {
-		return Path{}, Hit, refused
+	if r, ok := c.negative.GetIfPresent(key); ok && !opts.Now.Before(r.from) && opts.Now.Before(r.until) {
+		return Path{}, Hit, r.failure
 	}
 	for {
 		result := Shared
+		// The flight may outlive this call, so it spends a budget of its own.
+		budget := *opts.Budget
 		flight := c.flights.DoChan(key.String(), func() (any, error) {
 			result = Miss
-			return c.verify(ctx, key, b, chain, opts)
+			own := opts
+			own.Budget = &budget
+			return c.fly(ctx, key, b, chain, own)
 		})
 		select {
 		case <-ctx.Done():
 			return Path{}, Miss, ctx.Err()
 		case r := <-flight:
-			if outOfTime := errors.Is(r.Err, context.Canceled) || errors.Is(r.Err, context.DeadlineExceeded); outOfTime && ctx.Err() == nil {
-				continue // it was the check that verified for us; we have some left
+			if result == Shared && ctx.Err() == nil && !concerns(r, opts.Now) {
+				continue
+			}
+			if result == Miss {
+				*opts.Budget = budget
 			}
 			path, _ := r.Val.(Path)
 			return path, result, r.Err
@@ -121,24 +203,46 @@ func (c *Cache) Verify(ctx context.Context, b *Bundle, chain *Chain, opts Option
 	}
 }
 
-func (c *Cache) verify(ctx context.Context, key verdictKey, b *Bundle, chain *Chain, opts Options) (path Path, err error) {
-	// A panic here would end the process: it is on no caller's stack.
+// concerns tells whether another call's outcome holds for this one too: it does
+// not if that call's time or budget ran out, or if it went by another clock.
+func concerns(r singleflight.Result, now time.Time) bool {
+	var failure *Error
+	switch {
+	case r.Err == nil:
+		path, _ := r.Val.(Path)
+		return path.validAt(now)
+	case errors.As(r.Err, &failure):
+		return !failure.exhausted
+	}
+	return !errors.Is(r.Err, context.Canceled) && !errors.Is(r.Err, context.DeadlineExceeded)
+}
+
+// fly verifies, and keeps the verdict.
+func (c *Cache) fly(ctx context.Context, key verdictKey, b *Bundle, chain *Chain, opts Options) (path Path, err error) {
+	// On this goroutine nobody else recovers.
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in verification: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("trust: panic while verifying: %v\n%s", p, debug.Stack())
 		}
 	}()
-	if err := c.cpu.Acquire(ctx, 1); err != nil {
+	if err := c.running.Acquire(ctx, 1); err != nil {
 		return Path{}, err
 	}
-	defer c.cpu.Release(1)
+	defer c.running.Release(1)
+	fresh := opts.Budget.used == 0
 	path, err = b.Verify(chain, opts)
-	var refused *Error
+	var failure *Error
 	switch {
 	case err == nil:
 		c.positive.Set(key, path)
-	case errors.As(err, &refused) && !refused.exhausted:
-		c.negative.Set(key, refused)
+	case errors.As(err, &failure) && (fresh || !failure.exhausted):
+		r := refusal{failure, opts.Now, opts.Now.Add(c.ttl)}
+		if failure.Fault == NotYetValid {
+			if begins := failure.Certificate.NotBefore.Add(-NotBeforeLeeway); begins.Before(r.until) {
+				r.until = begins
+			}
+		}
+		c.negative.Set(key, r)
 	}
 	return path, err
 }

@@ -4,121 +4,141 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
 )
 
-// Chain is a leaf and the untrusted certificates that came with it, parsed and
-// within the limits. It is immutable.
+// Chain is a leaf and untrusted path-building material, parsed and within
+// limits. It is immutable and safe for concurrent use.
 type Chain struct {
-	leaf      *x509.Certificate
-	presented []*x509.Certificate // reachable from the leaf by names, self-signed ones dropped
-	dropped   []*x509.Certificate // the self-signed ones
-	digest    [sha256.Size]byte
+	leaf *node
+	// issuers are the presented certificates that names connect to the leaf,
+	// nearest first. Duplicates, self-signed and unrelated ones are not among
+	// them.
+	issuers []*node
+	// dropped are the self-signed ones that names connect to the leaf. They
+	// are no path material: either they are anchors, or they mean nothing. They
+	// explain where a chain ends.
+	dropped []*x509.Certificate
+	digest  [32]byte
 }
 
-// ParseChain reads a chain. What was presented may repeat the leaf, be in any
-// order, and contain certificates that have nothing to do with it. The error is
-// an *Error: Malformed or Unsupported.
+// ParseChain parses what a connection brought, in DER. Presented may begin with
+// the leaf, as Envoy's chain does. Limits on number and bytes hold for all of it,
+// that repeated leaf excepted; those on keys and algorithms hold for the leaf and
+// whatever names connect to it. An error is an *Error: Malformed or Unsupported.
+//
+// The Chain keeps the slices.
 func ParseChain(leaf []byte, presented [][]byte) (*Chain, error) {
-	rest := make([][]byte, 0, len(presented))
+	if len(presented) > 0 && bytes.Equal(presented[0], leaf) {
+		presented = presented[1:]
+	}
+	if n := 1 + len(presented); n > MaxCertificates {
+		return nil, &Error{Fault: Unsupported, Index: -1, Detail: fmt.Sprintf("the chain has %d certificates; at most %d are accepted", n, MaxCertificates)}
+	}
 	size := len(leaf)
 	for _, der := range presented {
-		if bytes.Equal(der, leaf) {
-			continue
-		}
 		size += len(der)
-		rest = append(rest, der)
-	}
-	if n := len(rest) + 1; n > MaxCertificates {
-		return nil, fail(Unsupported, nil, "the chain has %d certificates, more than %d", n, MaxCertificates)
 	}
 	if size > MaxChainBytes {
-		return nil, fail(Unsupported, nil, "the chain has %d bytes, more than %d", size, MaxChainBytes)
+		return nil, &Error{Fault: Unsupported, Index: -1, Detail: fmt.Sprintf("the chain has %d bytes; at most %d are accepted", size, MaxChainBytes)}
 	}
-	c := &Chain{digest: digest(leaf, rest)}
-	var err error
-	if c.leaf, err = x509.ParseCertificate(leaf); err != nil {
-		return nil, fail(Malformed, nil, "the leaf cannot be read: %v", err)
-	}
-	var others []*x509.Certificate
-	for i, der := range rest {
+	c := &Chain{}
+	var others []*node
+	digest := sha256.New()
+	for i, der := range append([][]byte{leaf}, presented...) {
 		cert, err := x509.ParseCertificate(der)
-		switch {
-		case err != nil:
-			return nil, fail(Malformed, nil, "certificate %d beside the leaf cannot be read: %v", i+1, err)
-		case selfIssued(cert):
-			c.dropped = append(c.dropped, cert)
-		case !containsCertificate(others, cert):
-			others = append(others, cert)
+		if err != nil {
+			return nil, parseError(i, err)
+		}
+		n := newNode(cert, i)
+		_, _ = digest.Write(n.print[:])
+		if i == 0 {
+			c.leaf = n
+			continue
+		}
+		if n.print != c.leaf.print && !slices.ContainsFunc(others, func(o *node) bool { return o.print == n.print }) {
+			others = append(others, n)
 		}
 	}
-	c.presented = reachable(c.leaf, others)
-	for _, cert := range append([]*x509.Certificate{c.leaf}, c.presented...) {
-		if err := checkKey(cert); err != nil {
-			return nil, fail(Unsupported, cert, "%s is not supported: %v", cert.Subject, err)
-		}
-		if err := checkSignatureAlgorithm(cert); err != nil {
-			return nil, fail(Unsupported, cert, "%s is not supported: %v", cert.Subject, err)
+	digest.Sum(c.digest[:0])
+	c.connect(others)
+	for _, n := range append([]*node{c.leaf}, c.issuers...) {
+		for _, reason := range []string{unsupportedKey(n.cert), unsupportedSignature(n.cert)} {
+			if reason != "" {
+				return nil, n.fail(Unsupported, "certificate %s is not accepted: %s", subject(n.cert), reason)
+			}
 		}
 	}
 	return c, nil
 }
 
-// digest identifies leaf and presented certificates.
-func digest(leaf []byte, rest [][]byte) [sha256.Size]byte {
-	h := sha256.New()
-	var length [4]byte
-	for _, der := range append([][]byte{leaf}, rest...) {
-		binary.BigEndian.PutUint32(length[:], uint32(len(der))) //nolint:gosec // bounded by MaxChainBytes
-		h.Write(length[:])
-		h.Write(der)
-	}
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// reachable returns those of the certificates that names link to the leaf.
-func reachable(leaf *x509.Certificate, others []*x509.Certificate) []*x509.Certificate {
-	var found []*x509.Certificate
-	taken := make([]bool, len(others))
-	for next := []*x509.Certificate{leaf}; len(next) > 0; next = next[1:] {
-		for i, c := range others {
-			if !taken[i] && bytes.Equal(c.RawSubject, next[0].RawIssuer) {
-				taken[i] = true
-				found = append(found, c)
-				next = append(next, c)
+// connect sorts out which certificates names connect to the leaf.
+func (c *Chain) connect(others []*node) {
+	seen := make([]bool, len(others))
+	for at, next := c.leaf, 0; ; next++ {
+		for i, o := range others {
+			if seen[i] || !at.issuedBy(o) {
+				continue
+			}
+			seen[i] = true
+			if selfSigned(o.cert) {
+				c.dropped = append(c.dropped, o.cert)
+			} else {
+				c.issuers = append(c.issuers, o)
 			}
 		}
-	}
-	return found
-}
-
-func containsCertificate(list []*x509.Certificate, c *x509.Certificate) bool {
-	for _, o := range list {
-		if bytes.Equal(o.Raw, c.Raw) {
-			return true
+		if next == len(c.issuers) {
+			return
 		}
+		at = c.issuers[next]
 	}
-	return false
 }
 
-// Leaf returns the leaf.
-func (c *Chain) Leaf() *x509.Certificate { return c.leaf }
+// parseError tells a certificate that is broken from one that crypto/x509 has
+// no curve for, which it reports as a failure to parse.
+func parseError(index int, err error) *Error {
+	what := "the leaf"
+	if index > 0 {
+		what = fmt.Sprintf("presented certificate %d", index)
+	}
+	reason := strings.TrimPrefix(err.Error(), "x509: ")
+	if strings.Contains(reason, "unsupported elliptic curve") {
+		return &Error{Fault: Unsupported, Index: index, Detail: what + " has a key on an unsupported elliptic curve"}
+	}
+	return &Error{Fault: Malformed, Index: index, Detail: what + " does not parse: " + shorten(reason)}
+}
 
-// Digest identifies the leaf and all that came with it.
-func (c *Chain) Digest() [sha256.Size]byte { return c.digest }
+// shorten quotes what may repeat hostile input.
+func shorten(s string) string {
+	const shown = 120
+	if len(s) > shown {
+		s = s[:shown] + "…"
+	}
+	return fmt.Sprintf("%q", s)
+}
 
-// Issuers returns the raw names of those who issued the leaf and the presented
-// certificates that names link to it, each once.
+// Leaf is the certificate whose key the connection used.
+func (c *Chain) Leaf() *x509.Certificate { return c.leaf.cert }
+
+// Issuers returns the raw issuer names of the leaf and of every presented
+// certificate that names connect to it, nearest first, each once. Under a hub
+// that trusts none of these names the chain cannot verify.
 func (c *Chain) Issuers() [][]byte {
-	issuers := [][]byte{c.leaf.RawIssuer}
-next:
-	for _, cert := range c.presented {
-		for _, seen := range issuers {
-			if bytes.Equal(seen, cert.RawIssuer) {
-				continue next
-			}
+	names := [][]byte{c.leaf.cert.RawIssuer}
+	for _, n := range c.issuers {
+		if !slices.ContainsFunc(names, func(o []byte) bool { return bytes.Equal(o, n.cert.RawIssuer) }) {
+			names = append(names, n.cert.RawIssuer)
 		}
-		issuers = append(issuers, cert.RawIssuer)
 	}
-	return issuers
+	return names
+}
+
+// Digest identifies the leaf and the presented certificates, in their order.
+func (c *Chain) Digest() [32]byte { return c.digest }
+
+// fail makes an Error about this certificate.
+func (n *node) fail(f Fault, format string, args ...any) *Error {
+	return &Error{Fault: f, Certificate: n.cert, Index: n.index, Detail: fmt.Sprintf(format, args...)}
 }

@@ -1,10 +1,36 @@
-// Package trust says whether a chain of X.509 certificates leads to one of a
-// hub's trust anchors. It does no I/O and knows nothing of hubs or devices.
+// Package trust decides whether a device certificate chains to a hub's trust
+// anchors. It knows X.509 and nothing else: no hubs, no devices, no I/O.
 //
-// Only the leaf is attested: Envoy saw its key used. All that came with it is
-// untrusted material that can help to build a path and nothing else. Limits
-// come before signatures, and signatures are checked from the anchor down, so
-// that a forged chain fails at its first check, with a key we trust, instead of
-// costing one check per certificate with keys the attacker chose. The path that
-// is found then has to pass crypto/x509's own verification.
+// A [Chain] is what a connection brought: the leaf, whose key the TLS server saw
+// used, and presented certificates that nobody vouches for. A [Bundle] is what
+// a hub trusts: anchors, and intermediates known to chain to them. Verifying one
+// under the other yields a [Path] or an [Error] that says what broke it.
+//
+// # Why not just x509.Verify
+//
+// Go builds chains upward from the leaf, so that every signature a stranger
+// presents is checked with a key the same stranger chose: a hostile chain costs
+// up to 1.4 s. Here the order is reversed:
+//
+//	ParseChain  limits on number, bytes, keys, algorithms; no signature yet
+//	names       what can matter to the leaf, upward by issuer names, linear
+//	signatures  from the anchors down, each edge at most once, at most
+//	            MaxSignatureChecks: a key is used only after it is trusted,
+//	            so a forged chain fails at its first check
+//	policy      the path found: times, usages, constraints
+//	x509.Verify over exactly this path, as the last word
+//
+// Known intermediates were verified when the Bundle was made and cost nothing.
+//
+// The presented certificates can only help: nothing that is added to them makes
+// a chain valid that is not signed under an anchor, and what is unrelated to the
+// leaf by names is ignored as long as it parses.
+//
+// # Differences from RFC 5280, section 6
+//
+// Anchors are certificates, and their own validity, usage and constraints count.
+// Extended key usages nest, as in crypto/x509. A notBefore may be
+// NotBeforeLeeway ahead, as devices are born minutes before they connect. A path
+// through constraints that crypto/x509 does not enforce (directoryName and
+// others) is refused. Revocation is not looked at.
 package trust
