@@ -80,7 +80,7 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	rounds := 10
 	if os.Getenv("HUBGATE_SOAK") == "1" {
-		rounds = 500
+		rounds = 100
 	}
 	path := filepath.Join(t.TempDir(), "hubgate.db")
 	acknowledged := map[string]bool{}
