@@ -113,15 +113,22 @@ func trustedBy(anchor trust.KeyHash, h *Hub) bool {
 	return err == nil && slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return trust.KeyHashOf(c) == anchor })
 }
 
+// SessionKept is how long a store keeps the sessions of an Envoy whose lease ran
+// out, for EnvoySessions alone: the Envoy may only have been cut off.
+const SessionKept = 10 * time.Minute
+
 // Sessions is what live connections need of a store. They need not outlive a
 // store that is one process's own: Envoys tell again after every reconnect.
 type Sessions interface {
-	// PutSession records a session, or replaces the one of that ID, and in the
-	// same step returns its device as it is, ErrNotFound if it is gone (then
-	// nothing is recorded). So a session recorded after its device was changed
-	// is never overlooked: either whoever made the change finds the session, or
-	// whoever records the session sees the change.
-	PutSession(ctx context.Context, s Session) (Device, error)
+	// PutSession records a session, and in the same step returns its device as
+	// it is, ErrNotFound if it is gone (then nothing is recorded). So a session
+	// recorded after its device was changed is never overlooked: either whoever
+	// made the change finds the session, or whoever records the session sees the
+	// change. A confirmed session replaces the one of its ID; an unconfirmed one
+	// is recorded only where there is none of its ID. alone reports whether the
+	// device has no other session on record, living or not, so that of two that
+	// are recorded at once at least one knows of the other.
+	PutSession(ctx context.Context, s Session) (d Device, alone bool, err error)
 	// RemoveSession removes a session; one that is gone is no error.
 	RemoveSession(ctx context.Context, s Session) error
 	// DeviceSessions returns the device's live sessions, oldest first: pending
@@ -131,6 +138,12 @@ type Sessions interface {
 	// HubSessions returns up to limit of the hub's live sessions after the
 	// cursor ("" = from the start), and the next cursor, "" at the end.
 	HubSessions(ctx context.Context, hub HubID, cursor string, limit int) ([]Session, string, error)
+	// EnvoySessions returns what is recorded of the Envoy process in all hubs,
+	// in no order: also while its lease does not hold, for SessionKept.
+	EnvoySessions(ctx context.Context, envoy EnvoyID) ([]Session, error)
+	// AnnounceSessions tells every process that the sessions of a device have
+	// changed: a SessionsChanged in the change feed.
+	AnnounceSessions(ctx context.Context, hub HubID, device DeviceID) error
 	// RenewEnvoy says that the Envoy process lives, for that long. One renewal
 	// keeps all its sessions. A zero duration ends the lease at once.
 	RenewEnvoy(ctx context.Context, envoy EnvoyID, lease time.Duration) error

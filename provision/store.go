@@ -64,7 +64,7 @@ type Store interface {
 type Change struct {
 	Kind   ChangeKind
 	Hub    HubID
-	Device DeviceID // zero unless Kind is DeviceChanged
+	Device DeviceID // zero unless Kind is DeviceChanged or SessionsChanged
 }
 
 // ChangeKind says what an entry of the change feed is about.
@@ -75,6 +75,7 @@ const (
 	HubChanged     ChangeKind = iota + 1 // created, edited, deleted; covers its devices, which a deletion does not list
 	DeviceChanged                        // edited, deleted
 	LearnedChanged                       // an intermediate was learned
+	SessionsChanged                      // a device's sessions, as AnnounceSessions tells
 )
 
 // Sink receives the change feed. Calls for one partition are made in order; the
