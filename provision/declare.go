@@ -54,24 +54,27 @@ func (g *Gate) declare(ctx context.Context, hubs []Hub) error {
 	for _, live := range fresh {
 		g.hubs.put(live)
 	}
-	g.declared = fresh
+	g.declared = make(map[HubID]struct{}, len(fresh))
+	for id := range fresh {
+		g.declared[id] = struct{}{}
+	}
 	return nil
 }
 
 // prepare claims a declared hub in the store and compiles it. A hub that this
-// process has claimed before needs no store: settings can be changed in a file
-// while the store is down.
+// process has claimed before needs no store: its settings can be changed in a
+// file while the store is down.
 func (g *Gate) prepare(ctx context.Context, h Hub) (*liveHub, error) {
-	before := g.declared[h.ID]
-	var learned [][]byte
-	err := g.store.ClaimHub(ctx, h)
-	if err == nil {
-		learned, err = g.store.Learned(ctx, h.ID)
+	if _, claimed := g.declared[h.ID]; claimed {
+		if live := g.hubs.id(h.ID); live != nil && live.Name == h.Name && live.Declared == h.Declared {
+			return newLiveHub(h, live.learned)
+		}
 	}
-	switch {
-	case errors.Is(err, ErrUnavailable) && before != nil && before.Name == h.Name:
-		learned = before.learned
-	case err != nil:
+	if err := g.store.ClaimHub(ctx, h); err != nil {
+		return nil, fmt.Errorf("declare hub %s: %w", h.Name, err)
+	}
+	learned, err := g.store.Learned(ctx, h.ID)
+	if err != nil {
 		return nil, fmt.Errorf("declare hub %s: %w", h.Name, err)
 	}
 	return newLiveHub(h, learned)

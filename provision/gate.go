@@ -62,7 +62,7 @@ type Gate struct {
 
 	// declaring serializes Declare; declared are the hubs it set last.
 	declaring sync.Mutex
-	declared  map[HubID]*liveHub
+	declared  map[HubID]struct{}
 	round     rounds
 }
 

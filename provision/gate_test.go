@@ -71,6 +71,13 @@ func (s *flakyStore) Device(ctx context.Context, hub provision.HubID, name strin
 	return s.Store.Device(ctx, hub, name)
 }
 
+func (s *flakyStore) ClaimHub(ctx context.Context, h provision.Hub) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	return s.Store.ClaimHub(ctx, h)
+}
+
 func (s *flakyStore) CreateDevice(ctx context.Context, c provision.Creation) (provision.Device, bool, error) {
 	if err := s.check(); err != nil {
 		return provision.Device{}, false, err
@@ -648,6 +655,13 @@ func TestDeclaredHubs(t *testing.T) {
 	r.expect(over(leaf(t, next, "SN-2"), sni("factory.iot.example.com")), provision.HubUnknown)
 	declare(declared(anchors(vendor.Certificate)))
 	r.expect(dev, provision.DeviceKnown)
+
+	// Settings change in a file while the store is down.
+	r.store.cut(true)
+	declare(declared(anchors(next.Certificate)))
+	r.expect(over(leaf(t, vendor, "SN-1"), sni("factory.iot.example.com")), provision.ChainIncomplete)
+	declare(declared(anchors(vendor.Certificate)))
+	r.store.cut(false)
 
 	// A name that a stored hub has cannot be declared, and what was stays.
 	other := root(t, "Vendor 3")

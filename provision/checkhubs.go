@@ -1,0 +1,109 @@
+package provision
+
+import (
+	"crypto/x509"
+	"fmt"
+	"slices"
+
+	"github.com/hubgate/hubgate/trust"
+)
+
+// HubError is one thing that is wrong with a set of hubs.
+type HubError struct {
+	Hub   int    // index of the hub in the set
+	Field string // as in the configuration file: "name", "trust_anchors", …
+	Item  int    // index in the field's list, -1 if it is none
+	Err   error
+}
+
+// Error returns the cause.
+func (e *HubError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *HubError) Unwrap() error { return e.Err }
+
+// CheckHubs reports everything that keeps these hubs from serving side by side:
+// names and IDs that clash, certificates that cannot be anchors, an anchor that
+// another hub trusts too (itself, its issuer or what it issued), and more than
+// four anchors of one subject among hubs that are found by issuer.
+func CheckHubs(hubs []Hub) []*HubError {
+	var errs []*HubError
+	add := func(hub int, field string, item int, err error) {
+		errs = append(errs, &HubError{Hub: hub, Field: field, Item: item, Err: err})
+	}
+	byName, byID := map[string]int{}, map[HubID]int{}
+	subjects := map[string]int{}
+	bundles := make([]*trust.Bundle, len(hubs))
+	near := map[string][]int{} // names and keys, and the hubs that have them
+	for i, h := range hubs {
+		if err := CheckHubName(h.Name); err != nil {
+			add(i, "name", -1, err)
+		} else if _, ok := byName[h.Name]; ok {
+			add(i, "name", -1, fmt.Errorf("hub name %q is used twice", h.Name))
+		}
+		same, twice := byID[h.ID]
+		if twice && hubs[same].Name != h.Name { // else the ID follows from the name
+			add(i, "id", -1, fmt.Errorf("hub ID %s is used twice", h.ID))
+		}
+		byName[h.Name], byID[h.ID] = i, i
+		if h.AutoProvisioning && len(h.Anchors) == 0 {
+			add(i, "auto_provisioning", -1, fmt.Errorf("hub %s: auto-provisioning needs a trust anchor", h.Name))
+		}
+		var anchors []*x509.Certificate
+		for n, der := range h.Anchors {
+			c, err := x509.ParseCertificate(der)
+			if err == nil {
+				err = trust.CheckAnchor(c)
+			}
+			if err != nil {
+				add(i, "trust_anchors", n, err)
+				continue
+			}
+			anchors = append(anchors, c)
+			if h.SNIOnly {
+				continue
+			}
+			subjects[string(c.RawSubject)]++
+			if subjects[string(c.RawSubject)] == maxSameSubject+1 {
+				add(i, "trust_anchors", n, fmt.Errorf("more than %d trust anchors are named %s; set sni_only on this hub and let its devices name it in SNI",
+					maxSameSubject, c.Subject))
+			}
+		}
+		intermediates, err := parseAll(h.Intermediates)
+		if err != nil {
+			add(i, "intermediates", -1, err)
+		}
+		bundle, err := trust.NewBundle(anchors, intermediates)
+		if err != nil {
+			add(i, "trust_anchors", -1, err)
+			continue
+		}
+		bundles[i] = bundle
+		for _, o := range neighbours(i, append(anchors, intermediates...), near) {
+			if trust.Related(bundle, bundles[o]) {
+				add(i, "trust_anchors", -1, fmt.Errorf("hub %s trusts the same CA as hub %s, or one that issued it or was issued by it: a device of one could enter the other",
+					h.Name, hubs[o].Name))
+			}
+		}
+	}
+	return errs
+}
+
+// neighbours returns the hubs noted so far that share a name or a key with
+// these certificates, and notes this hub: only those can be related.
+func neighbours(hub int, certs []*x509.Certificate, near map[string][]int) []int {
+	marks := make(map[string]struct{})
+	for _, c := range certs {
+		key := trust.KeyHashOf(c)
+		for _, mark := range []string{string(c.RawSubject), string(c.RawIssuer), string(key[:])} {
+			marks[mark] = struct{}{}
+		}
+	}
+	var found []int
+	for mark := range marks {
+		found = append(found, near[mark]...)
+		near[mark] = append(near[mark], hub)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}

@@ -1,0 +1,63 @@
+package provision_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hubgate/hubgate/internal/pki"
+	"github.com/hubgate/hubgate/provision"
+)
+
+func TestHubsThatCannotServeSideBySide(t *testing.T) {
+	t.Parallel()
+	vendor, other := root(t, "Vendor"), root(t, "Other")
+	line := must[*pki.Authority](t)(vendor.Intermediate("Line"))
+	sub := must[*pki.Authority](t)(line.Intermediate("Sub"))
+	hub := func(name string, edit ...func(*provision.Hub)) provision.Hub {
+		h := provision.Hub{ID: provision.DeclaredHubID(name), Name: name, AutoProvisioning: true}
+		for _, e := range edit {
+			e(&h)
+		}
+		return h
+	}
+	var sameName []provision.Hub
+	for i := range 5 {
+		sameName = append(sameName, hub(fmt.Sprintf("hub-%d", i), anchors(root(t, "Factory CA").Certificate)))
+	}
+	bySNI := append([]provision.Hub(nil), sameName...)
+	bySNI[4].SNIOnly = true
+	tests := []struct {
+		name string
+		hubs []provision.Hub
+		want string // field and part of the message; "" = nothing is wrong
+	}{
+		{"two vendors", []provision.Hub{hub("a", anchors(vendor.Certificate)), hub("b", anchors(other.Certificate))}, ""},
+		{"two anchors on one hub, one below the other", []provision.Hub{hub("a", anchors(vendor.Certificate, line.Certificate))}, ""},
+		{"name in capitals", []provision.Hub{hub("A", anchors(vendor.Certificate))}, "name: "},
+		{"name twice", []provision.Hub{hub("a", anchors(vendor.Certificate)), hub("a", anchors(other.Certificate))}, "name: hub name \"a\" is used twice"},
+		{"auto-provisioning without an anchor", []provision.Hub{hub("a")}, "auto_provisioning: "},
+		{"a leaf as anchor", []provision.Hub{hub("a", anchors(leaf(t, vendor, "SN-1").Certificate))}, "trust_anchors: "},
+		{"the same CA on two hubs", []provision.Hub{hub("a", anchors(vendor.Certificate)), hub("b", anchors(vendor.Certificate))}, "trust_anchors: hub b trusts the same CA as hub a"},
+		{"a CA and its issuer", []provision.Hub{hub("a", anchors(line.Certificate)), hub("b", anchors(vendor.Certificate))}, "trust_anchors: hub b trusts the same CA as hub a"},
+		{"a CA and its issuer's issuer, told by an intermediate", []provision.Hub{
+			hub("a", anchors(sub.Certificate)),
+			hub("b", anchors(vendor.Certificate), func(h *provision.Hub) { h.Intermediates = [][]byte{line.Certificate.Raw} }),
+		}, "trust_anchors: hub b trusts the same CA as hub a"},
+		{"five CAs of one name", sameName, "trust_anchors: more than 4 trust anchors"},
+		{"five CAs of one name, one found by SNI only", bySNI, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var said []string
+			for _, e := range provision.CheckHubs(tt.hubs) {
+				said = append(said, e.Field+": "+e.Error())
+			}
+			got := strings.Join(said, "\n")
+			if tt.want == "" && got != "" || !strings.HasPrefix(got, tt.want) || strings.Contains(got, "\n") {
+				t.Errorf("said %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
