@@ -40,6 +40,7 @@ func newRoot(std streams) *cobra.Command {
 		newEvent(std),
 		newStore(std),
 		newEnvoy(std),
+		newDemo(std),
 		newVersion(std),
 	)
 	root.Args, root.RunE = cobra.ArbitraryArgs, group

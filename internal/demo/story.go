@@ -1,0 +1,100 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+// connection is one thing that the demo shows.
+type connection struct {
+	protocol string
+	device   *device
+	what     string
+	want     provision.Reason
+	headers  map[string]string // of the HTTPS request
+}
+
+const (
+	https = "HTTPS"
+	mqtt  = "MQTT"
+)
+
+// story is what happens in the demo, in order.
+func story(f *factory) []connection {
+	return []connection{
+		{https, f.first, "first connection", provision.DeviceProvisioned, nil},
+		{https, f.first, "second connection", provision.DeviceKnown, nil},
+		{https, f.first, "forges x-device-id and others", provision.DeviceKnown, forged},
+		{mqtt, f.first, "same device, other protocol", provision.DeviceKnown, nil},
+		{mqtt, f.second, "first connection", provision.DeviceProvisioned, nil},
+		{mqtt, f.second, "second connection", provision.DeviceKnown, nil},
+		{https, f.foreign, "same name, from a foreign CA", provision.ChainUntrusted, nil},
+		{mqtt, f.foreign, "same name, from a foreign CA", provision.ChainIncomplete, nil},
+		{https, f.expired, "certificate of last year", provision.CertificateExpired, nil},
+		{mqtt, f.expired, "certificate of last year", provision.CertificateExpired, nil},
+		{https, f.unknown, "unknown, hub creates none", provision.DeviceUnknown, nil},
+		{mqtt, f.unknown, "unknown, hub creates none", provision.DeviceUnknown, nil},
+	}
+}
+
+// row is what became of a connection.
+type row struct {
+	connection
+	outcome string
+	reason  provision.Reason
+	err     error // it is not what should have been
+}
+
+// play makes the connections, one after the other. The error is that of a
+// context that ended.
+func (s *site) play(ctx context.Context, story []connection) ([]row, error) {
+	var rows []row
+	for _, c := range story {
+		r := row{connection: c}
+		before := s.decisions.count()
+		saw, refused, err := s.connect(ctx, c)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			r.outcome, r.err = "failed", err
+			rows = append(rows, r)
+			continue
+		}
+		said, err := s.decisions.of(ctx, c.device.source, before)
+		r.reason, r.err = provision.Reason(said.Reason), err
+		r.outcome = map[bool]string{true: "refused", false: "admitted"}[refused] + ", " + saw
+		if r.reason == provision.DeviceProvisioned {
+			r.outcome = "created, " + saw
+		}
+		allowed := r.reason.Outcome() == provision.Allow
+		switch {
+		case r.err != nil:
+		case r.reason != c.want:
+			r.err = fmt.Errorf("hubgate said %s, want %s", r.reason, c.want)
+		case allowed == refused:
+			r.err = fmt.Errorf("hubgate said %s, but the device was %s", r.reason, r.outcome)
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// connect connects as the device and returns what it saw.
+func (s *site) connect(ctx context.Context, c connection) (saw string, refused bool, err error) {
+	if c.protocol == https {
+		status, err := s.get(ctx, c.device, c.headers)
+		return fmt.Sprintf("status %d", status), status == http.StatusForbidden, err
+	}
+	switch err := s.converse(ctx, c.device); {
+	case err == nil:
+		return "message went through", false, nil
+	case isAlert(err):
+		return "TLS alert", true, nil
+	default:
+		return "", false, err
+	}
+}
