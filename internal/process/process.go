@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -130,19 +131,32 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// The ports to choose from. Linux takes those of outgoing connections from
+// 32768 on, so a busy test does not snatch a port between its choice and its
+// use.
+const (
+	lowestPort  = 16384
+	highestPort = 32767
+	portTries   = 1000
+)
+
 // FreePorts returns n TCP ports of the loopback address that were free a
 // moment ago and differ from each other.
 func FreePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+	ports := make([]int, 0, n)
+	var err error
+	for range portTries {
+		if len(ports) == n {
+			return ports, nil
 		}
-		defer func() { _ = l.Close() }()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		port := lowestPort + rand.IntN(highestPort-lowestPort+1)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			defer func() { _ = l.Close() }()
+			ports = append(ports, port)
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("find %d free ports: %w", n, err)
 }
 
 // Accepts returns a readiness check: the address accepts TCP connections.
