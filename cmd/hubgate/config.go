@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +38,7 @@ opened and nothing is changed.`,
 // printConfig says in a few lines what a configuration means.
 func printConfig(w io.Writer, c *config.Config) error {
 	fmt.Fprintf(w, "%s is fine.\n\n", c.File)
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	var t table
 	where := c.Store.Path
 	if where == "" {
 		where = c.Store.URL
@@ -55,22 +54,22 @@ func printConfig(w io.Writer, c *config.Config) error {
 	if c.Domain != "" {
 		domain = "<hub>." + c.Domain
 	}
-	fmt.Fprintf(t, "store\t%s\n", where)
-	fmt.Fprintf(t, "authz\t%s%s\n", c.Authz.Listen, guard)
-	fmt.Fprintf(t, "metrics\t%s\n", c.Metrics.Listen)
-	fmt.Fprintf(t, "socket\t%s\n", c.Admin.Socket)
-	fmt.Fprintf(t, "domain\t%s\n", domain)
+	t.row("store", where)
+	t.row("authz", c.Authz.Listen+guard)
+	t.row("metrics", c.Metrics.Listen)
+	t.row("socket", c.Admin.Socket)
+	t.row("domain", domain)
 	if len(c.Hubs) == 0 {
-		fmt.Fprintf(t, "hubs\tnone: no device can connect until one is declared under hubs:\n")
+		t.row("hubs", "none: no device can connect until one is declared under hubs:")
 	}
 	for i, h := range c.Hubs {
 		label := ""
 		if i == 0 {
 			label = "hubs"
 		}
-		fmt.Fprintf(t, "%s\t%s\n", label, hubSummary(h))
+		t.row(label, hubSummary(h))
 	}
-	return t.Flush()
+	return t.print(w)
 }
 
 func hubSummary(h provision.Hub) string {

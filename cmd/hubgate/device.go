@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -142,12 +141,11 @@ func (c *client) device(ctx context.Context, method, hub, device, act string) (d
 }
 
 func printDevice(w io.Writer, d admin.Device) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	filters := "none (all messages and subscriptions are allowed)"
 	if d.MessageFilters != nil {
 		filters = "set (see -o json)"
 	}
-	for _, row := range [][2]string{
+	t := table{rows: [][]string{
 		{"name", d.Name},
 		{"id", d.ID},
 		{"hub", d.HubID},
@@ -160,10 +158,8 @@ func printDevice(w io.Writer, d admin.Device) error {
 		{"changed", clock(d.UpdatedAt)},
 		{"key", d.CurrentKey},
 		{"trust anchor", d.Anchor},
-	} {
-		fmt.Fprintf(t, "%s\t%s\n", row[0], row[1])
-	}
-	return t.Flush()
+	}}
+	return t.print(w)
 }
 
 func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Command {

@@ -54,6 +54,7 @@ type tail struct {
 	follow bool
 	cursor string            // after the last event shown, "" before any
 	begun  bool              // the stream has begun once
+	shown  int               // events
 	names  map[string]string // of hubs, by ID
 }
 
@@ -71,6 +72,9 @@ func (f *tail) run(ctx context.Context) error {
 			}
 			return nil
 		case err == nil && !f.follow:
+			if f.shown == 0 && f.output == outputTable {
+				fmt.Fprintln(f.std.out, "There are no events. They appear when devices first connect and when somebody changes something.")
+			}
 			return nil
 		case err != nil && (!f.begun || isAnswer(err)):
 			return err // it never worked, or hubgate says why not
@@ -184,6 +188,7 @@ type shownEvent struct {
 }
 
 func (f *tail) print(e shownEvent) error {
+	f.shown++
 	if f.output == outputJSON {
 		encoder := json.NewEncoder(f.std.out)
 		encoder.SetEscapeHTML(false)

@@ -8,13 +8,12 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hubgate/hubgate/admin"
+	"github.com/hubgate/hubgate/provision"
 )
 
 type explainFlags struct {
@@ -78,7 +77,7 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 	} else {
 		err = printExplanation(std.out, e, time.Now())
 	}
-	if err == nil && e.Decision != "allow" {
+	if err == nil && e.Decision != provision.Allow.String() {
 		return errRefused
 	}
 	return err
@@ -126,34 +125,48 @@ func readChain(name string, stdin io.Reader) (string, error) {
 }
 
 func printExplanation(w io.Writer, e admin.Explanation, now time.Time) error {
-	steps := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var t table
 	for _, s := range e.Steps {
 		mark := "ok"
 		if !s.OK {
 			mark = "✗"
 		}
-		fmt.Fprintf(steps, "%s\t%s\t%s\n", mark, s.Name, s.Detail)
+		t.row(mark, s.Name, s.Detail)
 	}
-	if err := steps.Flush(); err != nil {
+	t.row()
+	if err := t.print(w); err != nil {
 		return err
 	}
-	verdict := map[string]string{"allow": "The device gets in", "deny": "The device is refused", "error": "The device cannot be checked"}
-	fmt.Fprintf(w, "\n%s: %s (%s).\n", verdict[e.Decision], e.Message, e.Reason)
-	facts := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s (%s).\n", verdict(e), e.Reason)
 	if c := e.Certificate; c != nil {
-		fmt.Fprintf(facts, "\ncertificate\t%s\n", c.Subject)
-		fmt.Fprintf(facts, "issued by\t%s\n", c.Issuer)
-		fmt.Fprintf(facts, "serial\t%s\n", c.Serial)
-		fmt.Fprintf(facts, "valid\t%s to %s%s\n", clock(c.NotBefore), clock(c.NotAfter), validity(*c, now))
-		fmt.Fprintf(facts, "SHA-256\t%s\n", c.Fingerprint)
-	}
-	if err := facts.Flush(); err != nil {
-		return err
+		facts := table{rows: [][]string{
+			{},
+			{"certificate", c.Subject},
+			{"issued by", c.Issuer},
+			{"serial", c.Serial},
+			{"valid", clock(c.NotBefore) + " to " + clock(c.NotAfter) + validity(*c, now)},
+			{"SHA-256", c.Fingerprint},
+		}}
+		if err := facts.print(w); err != nil {
+			return err
+		}
 	}
 	if e.Remedy != "" {
-		fmt.Fprintf(w, "\nWhat to do: %s\n", strings.ReplaceAll(e.Remedy, "\n", " "))
+		fmt.Fprintf(w, "\nWhat to do: %s\n", e.Remedy)
 	}
 	return nil
+}
+
+func verdict(e admin.Explanation) string {
+	switch {
+	case e.Reason == string(provision.DeviceProvisioned):
+		return "The device gets in, and is created, as it was never seen before"
+	case e.Decision == provision.Allow.String():
+		return "The device gets in"
+	case e.Decision == provision.Deny.String():
+		return "The device is refused: " + e.Message
+	}
+	return "The device cannot be checked: " + e.Message
 }
 
 // validity says where now is in a certificate's time, if it is outside.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -91,23 +90,27 @@ func newHubGet(t *target, std streams) *cobra.Command {
 }
 
 func printHub(w io.Writer, h admin.Hub) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "name\t%s\n", h.Name)
-	fmt.Fprintf(t, "id\t%s\n", h.ID)
+	var t table
+	t.row("name", h.Name)
+	t.row("id", h.ID)
 	if h.DeclaredIn != "" {
-		fmt.Fprintf(t, "declared in\t%s\n", h.DeclaredIn)
+		t.row("declared in", h.DeclaredIn)
 	}
-	fmt.Fprintf(t, "enabled\t%s\n", yesNo(h.Enabled))
-	fmt.Fprintf(t, "auto-provisioning\t%s\n", onOff(h.AutoProvisioning))
+	t.row("enabled", yesNo(h.Enabled))
+	t.row("auto-provisioning", onOff(h.AutoProvisioning))
 	if h.SNIOnly {
-		fmt.Fprintf(t, "found\tby SNI only\n")
+		t.row("found", "by SNI only")
 	}
-	fmt.Fprintf(t, "devices\t%d\n", h.Devices)
+	t.row("devices", strconv.Itoa(h.Devices))
 	for _, c := range h.TrustAnchors {
-		fmt.Fprintf(t, "trust anchor\t%s, valid to %s, SHA-256 %.16s…\n", c.Subject, clock(c.NotAfter), c.Fingerprint)
+		t.row("trust anchor", shortCertificate(c))
 	}
 	for _, c := range h.Intermediates {
-		fmt.Fprintf(t, "intermediate\t%s, valid to %s, SHA-256 %.16s…\n", c.Subject, clock(c.NotAfter), c.Fingerprint)
+		t.row("intermediate", shortCertificate(c))
 	}
-	return t.Flush()
+	return t.print(w)
+}
+
+func shortCertificate(c admin.Certificate) string {
+	return fmt.Sprintf("%s, valid to %s, SHA-256 %.16s…", c.Subject, clock(c.NotAfter), c.Fingerprint)
 }

@@ -26,13 +26,11 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the process without what cannot be tested. The first SIGINT or SIGTERM
-// ends the context; from then on signals do what they do by default, so that a
-// second one ends the process at once.
+// run is the process without what cannot be tested.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	endOnSignal(ctx, cancel)
 
 	root := newRoot(streams{stdin, stdout, stderr})
 	root.SetArgs(args)
@@ -50,6 +48,22 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "hubgate: %v\n", err)
 		return exitError
 	}
+}
+
+// endOnSignal cancels the context on the first SIGINT or SIGTERM. By then
+// signals do again what they do by default, so that a second one ends the
+// process at once.
+func endOnSignal(ctx context.Context, cancel context.CancelFunc) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		cancel()
+	}()
 }
 
 // errRefused ends explain when the answer is no.

@@ -49,17 +49,25 @@ func printJSON(w io.Writer, value any) error {
 	return e.Encode(value)
 }
 
-// table aligns columns. Its first row is the head.
+// table aligns columns.
 type table struct{ rows [][]string }
 
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
 func (t *table) print(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var text strings.Builder
+	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range t.rows {
 		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
-	return tw.Flush()
+	_ = tw.Flush() // a Builder takes everything
+	for line := range strings.Lines(text.String()) {
+		// An empty last cell leaves the padding of the one before.
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func yesNo(b bool) string {

@@ -204,6 +204,7 @@ func (s *server) run(ctx context.Context) error {
 		if err := s.gate.Declare(declaring, s.config.Hubs); err != nil {
 			return err
 		}
+		s.announce()
 		start(s.gate.Run)
 		start(s.watcher.Run)
 		start(s.followReadiness)
@@ -223,7 +224,6 @@ func (s *server) serveFront(ctx, background context.Context) error {
 		s.log.Info("draining", "delay", s.flags.drainDelay, "deadline", s.flags.drainDeadline)
 		drain()
 	})()
-	s.announce()
 	var group errgroup.Group
 	group.Go(func() error {
 		defer drain()
@@ -238,12 +238,12 @@ func (s *server) serveFront(ctx, background context.Context) error {
 
 // announce tells people where everything is.
 func (s *server) announce() {
-	guard := "loopback or socket"
+	guard := "reached from this host only"
 	switch {
 	case s.config.Authz.TLS != nil:
 		guard = "mTLS"
 	case s.config.Authz.Insecure:
-		guard = "none (insecure)"
+		guard = "none (authz.insecure)"
 	}
 	s.log.Info("listening", "for", "Envoy's checks (gRPC)", "address", s.authzListener.Addr().String(), "guard", guard)
 	s.log.Info("listening", "for", "hubgate's commands", "address", s.adminListener.Addr().String(), "guard", "file mode 0600")
@@ -275,9 +275,10 @@ func (s *server) followReadiness(ctx context.Context) error {
 		if now := err == nil; now != ready {
 			ready = now
 			s.authz.SetReady(ready)
-			if ready {
+			switch {
+			case ready:
 				s.log.Info("ready", "hubs", len(s.gate.Hubs()), "store", s.store.name)
-			} else {
+			case !errors.Is(err, errDraining):
 				s.log.Warn("not ready", "reason", err.Error())
 			}
 		}
