@@ -144,19 +144,18 @@ const (
 // moment ago and differ from each other.
 func FreePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
-	var err error
-	for range portTries {
-		if len(ports) == n {
-			return ports, nil
-		}
+	for tries := 0; len(ports) < n; tries++ {
 		port := lowestPort + rand.IntN(highestPort-lowestPort+1)
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		switch {
+		case err == nil:
 			defer func() { _ = l.Close() }()
 			ports = append(ports, port)
+		case tries >= portTries:
+			return nil, fmt.Errorf("find a free port: %w", err)
 		}
 	}
-	return nil, fmt.Errorf("find %d free ports: %w", n, err)
+	return ports, nil
 }
 
 // Accepts returns a readiness check: the address accepts TCP connections.
