@@ -49,10 +49,12 @@ func (g *Gate) declare(ctx context.Context, hubs []Hub) error {
 	for id := range g.declared {
 		if _, ok := fresh[id]; !ok {
 			g.hubs.drop(id)
+			defer g.feed.observer.Changed(Change{Kind: HubChanged, Hub: id})
 		}
 	}
-	for _, live := range fresh {
+	for id, live := range fresh {
 		g.hubs.put(live)
+		defer g.feed.observer.Changed(Change{Kind: HubChanged, Hub: id})
 	}
 	g.declared = make(map[HubID]struct{}, len(fresh))
 	for id := range fresh {

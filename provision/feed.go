@@ -24,8 +24,9 @@ const (
 // so they are noted for Gate.Run. Until they have been read again, checks read
 // them through.
 type feed struct {
-	devices *deviceCache
-	wake    chan struct{}
+	devices  *deviceCache
+	observer Observer
+	wake     chan struct{}
 
 	mu         sync.Mutex
 	partitions []hubsState
@@ -45,9 +46,10 @@ type hubsState struct {
 	epoch  uint64 // raised when the hubs have to be read anew
 }
 
-func newFeed(devices *deviceCache, partitions int) *feed {
+func newFeed(devices *deviceCache, partitions int, observer Observer) *feed {
 	return &feed{
 		devices:    devices,
+		observer:   observer,
 		wake:       make(chan struct{}, 1),
 		partitions: make([]hubsState, partitions),
 		hubs:       make(map[HubID]hubChange),
@@ -56,8 +58,12 @@ func newFeed(devices *deviceCache, partitions int) *feed {
 
 // Changed implements Sink.
 func (f *feed) Changed(partition int, c Change) {
-	if c.Kind == DeviceChanged {
+	defer f.observer.Changed(c) // once the change is known here
+	switch c.Kind {
+	case DeviceChanged:
 		f.devices.changed(partition, c.Device)
+		return
+	case SessionsChanged:
 		return
 	}
 	if c.Kind == HubChanged {
@@ -81,6 +87,7 @@ func (f *feed) Lost(partition int) {
 	f.partitions[partition].epoch++
 	f.mu.Unlock()
 	f.signal()
+	f.observer.Lost(partition)
 }
 
 // Fresh implements Sink.

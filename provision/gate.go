@@ -32,6 +32,8 @@ type GateConfig struct {
 	Now func() time.Time
 	// Sessions is told of every connection that goes on. Nil: nobody is.
 	Sessions Tracker
+	// Changes is told of what may concern whoever is connected. Nil: nobody is.
+	Changes Observer
 	// CachedDevices bounds the devices kept in memory. 0: 100,000.
 	CachedDevices int
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
@@ -86,6 +88,9 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if c.OutageWindow == 0 {
 		c.OutageWindow = 10 * time.Minute
 	}
+	if c.Changes == nil {
+		c.Changes = unobserved{}
+	}
 	devices, err := newDeviceCache(c.Store.Partitions(), c.CachedDevices)
 	if err != nil {
 		return nil, fmt.Errorf("device cache: %w", err)
@@ -104,7 +109,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		devices:  devices,
 		verdicts: verdicts,
 		sessions: c.Sessions,
-		feed:     newFeed(devices, c.Store.Partitions()),
+		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
 	}
 	if g.metrics, err = newMetrics(c.Registerer, g); err != nil {

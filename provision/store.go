@@ -72,10 +72,10 @@ type ChangeKind uint8
 
 // Kinds of change. Creation of a device is none: nobody caches its absence.
 const (
-	HubChanged     ChangeKind = iota + 1 // created, edited, deleted; covers its devices, which a deletion does not list
-	DeviceChanged                        // edited, deleted
-	LearnedChanged                       // an intermediate was learned
-	SessionsChanged                      // a device's sessions, as AnnounceSessions tells
+	HubChanged      ChangeKind = iota + 1 // created, edited, deleted; covers its devices, which a deletion does not list
+	DeviceChanged                         // edited, deleted
+	LearnedChanged                        // an intermediate was learned
+	SessionsChanged                       // a device's sessions, as AnnounceSessions tells
 )
 
 // Sink receives the change feed. Calls for one partition are made in order; the
