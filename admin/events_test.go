@@ -1,0 +1,219 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+// message is one server-sent event.
+type message struct{ id, event, data, comment string }
+
+// reader reads an event stream.
+type reader struct {
+	t     *testing.T
+	lines *bufio.Scanner
+	close func()
+}
+
+func (r *rig) events(query, lastID string) *reader {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	request, err := http.NewRequestWithContext(ctx, "GET", r.url+"/v1/events"+query, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if lastID != "" {
+		request.Header.Set("Last-Event-ID", lastID)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream" {
+		r.t.Fatalf("%s %s", response.Status, response.Header.Get("Content-Type"))
+	}
+	s := &reader{r.t, bufio.NewScanner(response.Body), func() { cancel(); _ = response.Body.Close() }}
+	r.t.Cleanup(s.close)
+	if m, ok := s.next(); !ok || m.event != "begin" || m.id == "" {
+		r.t.Fatalf("the stream begins with %+v", m)
+	}
+	return s
+}
+
+// next is the next message, false at the end of the stream.
+func (s *reader) next() (message, bool) {
+	s.t.Helper()
+	var m message
+	for s.lines.Scan() {
+		name, value, _ := strings.Cut(s.lines.Text(), ": ")
+		switch name {
+		case "id":
+			m.id = value
+		case "event":
+			m.event = value
+		case "data":
+			m.data = value
+		default:
+			if s.lines.Text() == "" {
+				return m, true
+			}
+			m.comment = value
+		}
+	}
+	return m, false
+}
+
+// names reads so many events and returns the names of their objects, and the
+// cursor after the last.
+func (s *reader) names(n int) (names []string, cursor string) {
+	s.t.Helper()
+	for len(names) < n {
+		m, ok := s.next()
+		if !ok {
+			s.t.Fatalf("the stream ended after %v: %v", names, s.lines.Err())
+		}
+		var e provision.Event
+		if err := json.Unmarshal([]byte(m.data), &e); err != nil {
+			s.t.Fatalf("%+v: %v", m, err)
+		}
+		names, cursor = append(names, e.ObjectName), m.id
+	}
+	return names, cursor
+}
+
+func expect(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// TestEventsResume reads part of a stream, comes back with the cursor of any
+// event, and misses and repeats nothing, across partitions.
+func TestEventsResume(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.connect("a", "a1")
+	r.connect("b", "b1")
+	live := r.events("", "")
+	r.connect("a", "a2")
+	got, _ := live.names(1)
+	expect(t, "live", got, "a2")
+	r.connect("b", "b2")
+	got, cursor := live.names(1)
+	expect(t, "live", got, "b2")
+	live.close()
+	r.connect("b", "b3")
+	r.connect("a", "a3")
+	got, _ = r.events("", cursor).names(2)
+	expect(t, "Last-Event-ID", got, "b3", "a3")
+	got, _ = r.events("?since="+cursor, "").names(2)
+	expect(t, "since", got, "b3", "a3")
+
+	all := r.events("?since=start&follow=false", "")
+	for i, want := range []string{"a1", "b1", "a2", "b2", "b3", "a3"} {
+		got, cursor := all.names(1)
+		expect(t, "all", got, want)
+		rest := r.events("?follow=false", cursor)
+		for _, want := range []string{"a1", "b1", "a2", "b2", "b3", "a3"}[i+1:] {
+			got, _ := rest.names(1)
+			expect(t, "after "+cursor, got, want)
+		}
+		if m, ok := rest.next(); ok {
+			t.Errorf("after %s there is also %+v", cursor, m)
+		}
+	}
+}
+
+func TestEventsOfOneHub(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	for i := range 3 {
+		r.connect("a", fmt.Sprintf("a%d", i))
+		r.connect("b", fmt.Sprintf("b%d", i))
+	}
+	for _, hub := range []string{"b", provision.DeclaredHubID("b").String()} {
+		got, _ := r.events("?since=start&follow=false&hub="+hub, "").names(3)
+		expect(t, hub, got, "b0", "b1", "b2")
+	}
+}
+
+// TestEventsGap tells what retention took from a reader who was away.
+func TestEventsGap(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.connect("a", "first")
+	_, cursor := r.events("?since=start", "").names(1)
+	const more = 5
+	for i := range retention + more {
+		r.connect("a", fmt.Sprintf("d%d", i))
+	}
+	s := r.events("?follow=false", cursor)
+	m, _ := s.next()
+	var gap struct{ Lost int }
+	if err := json.Unmarshal([]byte(m.data), &gap); err != nil || m.event != "gap" {
+		t.Fatalf("no gap but %+v", m)
+	}
+	kept := 0
+	for _, ok := s.next(); ok; _, ok = s.next() {
+		kept++
+	}
+	if gap.Lost < 1 || gap.Lost+kept != retention+more {
+		t.Errorf("%d lost and %d kept of %d", gap.Lost, kept, retention+more)
+	}
+	// Who asks for all that is kept has lost nothing.
+	if m, _ := r.events("?since=start&follow=false", "").next(); m.event == "gap" {
+		t.Error("a reader from the start is told of a gap")
+	}
+}
+
+func TestEventsHeartbeat(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *Config) { c.Heartbeat = 20 * time.Millisecond })
+	s := r.events("", "")
+	for range 2 {
+		if m, ok := s.next(); !ok || m.comment != "still here" {
+			t.Errorf("no heartbeat but %+v", m)
+		}
+	}
+}
+
+func TestEventsEndWithTheServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	s := r.events("", "")
+	begun := time.Now()
+	r.stop()
+	if m, ok := s.next(); ok {
+		t.Errorf("after the end came %+v", m)
+	}
+	if took := time.Since(begun); took > shutdownTimeout {
+		t.Errorf("the stream held the server up for %s", took)
+	}
+}
+
+func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *Config) { c.MaxStreams = 1 })
+	first := r.events("", "")
+	if status, text := r.do("GET", "/v1/events", ""); status != 503 || !strings.Contains(text, "1 event streams are open already") {
+		t.Errorf("%d %s", status, text)
+	}
+	first.close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if status, _ := r.do("GET", "/v1/events?follow=false", ""); status == 200 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a closed stream still counts")
+		}
+	}
+}
