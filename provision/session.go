@@ -45,6 +45,9 @@ type Session struct {
 	Confirmed bool
 	// LastActivity is when bytes were last seen, to a minute; Since at first.
 	LastActivity time.Time
+	// Unknown holds the record's fields of a newer schema. They survive a
+	// rewrite by this version.
+	Unknown []byte
 }
 
 // Tracker is told of every check that was allowed, and returns the ID of the
@@ -113,9 +116,9 @@ func trustedBy(anchor trust.KeyHash, h *Hub) bool {
 	return err == nil && slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return trust.KeyHashOf(c) == anchor })
 }
 
-// SessionKept is how long a store keeps the sessions of an Envoy whose lease ran
-// out, for EnvoySessions alone: the Envoy may only have been cut off.
-const SessionKept = 10 * time.Minute
+// LostEnvoyKept is how long a store keeps the sessions of an Envoy whose lease
+// ran out, for EnvoySessions alone: the Envoy may only have been cut off.
+const LostEnvoyKept = 10 * time.Minute
 
 // Sessions is what live connections need of a store. They need not outlive a
 // store that is one process's own: Envoys tell again after every reconnect.
@@ -136,15 +139,19 @@ type Sessions interface {
 	// holds.
 	DeviceSessions(ctx context.Context, hub HubID, device DeviceID) ([]Session, error)
 	// HubSessions returns up to limit of the hub's live sessions after the
-	// cursor ("" = from the start), and the next cursor, "" at the end.
+	// cursor ("" = from the start), and the next cursor, "" at the end. They
+	// come in the order of their IDs, so by age. A page may hold fewer than
+	// limit, or none, and not be the last. A session that lives from first page
+	// to last is listed exactly once.
 	HubSessions(ctx context.Context, hub HubID, cursor string, limit int) ([]Session, string, error)
 	// EnvoySessions returns what is recorded of the Envoy process in all hubs,
-	// in no order: also while its lease does not hold, for SessionKept.
+	// in no order: also while its lease does not hold, for LostEnvoyKept.
 	EnvoySessions(ctx context.Context, envoy EnvoyID) ([]Session, error)
 	// AnnounceSessions tells every process that the sessions of a device have
 	// changed: a SessionsChanged in the change feed.
 	AnnounceSessions(ctx context.Context, hub HubID, device DeviceID) error
 	// RenewEnvoy says that the Envoy process lives, for that long. One renewal
 	// keeps all its sessions. A zero duration ends the lease at once.
+	// Renew it before putting sessions that it is to keep.
 	RenewEnvoy(ctx context.Context, envoy EnvoyID, lease time.Duration) error
 }

@@ -1,4 +1,5 @@
-// Package record is the stored form of hubs and devices, shared by the stores.
+// Package record is the stored form of hubs, devices and sessions, shared by the
+// stores.
 //
 // Records are protobuf messages that carry a schema number. Fields of a newer
 // schema survive a rewrite by an older version, so that versions N and N+1 can

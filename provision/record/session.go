@@ -1,0 +1,92 @@
+package record
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/google/uuid"
+
+	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/provision/record/recordpb"
+)
+
+// EncodeSession returns the stored form of a session, without its hub, device
+// and ID.
+func EncodeSession(s provision.Session) ([]byte, error) {
+	m := &recordpb.Session{
+		Schema:       Schema,
+		DeviceName:   s.DeviceName,
+		Protocol:     string(s.Protocol),
+		Node:         s.Envoy.Node,
+		Epoch:        s.Envoy.Epoch,
+		Connection:   s.Connection,
+		Since:        nanos(s.Since),
+		LastActivity: unlessEqual(nanos(s.LastActivity), nanos(s.Since)),
+		Confirmed:    s.Confirmed,
+	}
+	if s.Source.IsValid() {
+		m.Source = s.Source.AsSlice()
+	}
+	m.ProtoReflect().SetUnknown(s.Unknown)
+	return marshal(m)
+}
+
+// DecodeSession reads the stored form of the session of that ID on that hub.
+// Its error is ErrCorrupt.
+func DecodeSession(hub provision.HubID, id SessionID, b []byte) (provision.Session, error) {
+	var m recordpb.Session
+	if err := unmarshal(b, &m); err != nil {
+		return provision.Session{}, fmt.Errorf("session: %w", err)
+	}
+	if m.DeviceName == "" {
+		return provision.Session{}, fmt.Errorf("session: %w: no device name", ErrCorrupt)
+	}
+	s := provision.Session{
+		ID:           id.String(),
+		Hub:          hub,
+		Device:       provision.DeviceIDOf(hub, m.DeviceName),
+		DeviceName:   m.DeviceName,
+		Protocol:     provision.Protocol(m.Protocol),
+		Envoy:        provision.EnvoyID{Node: m.Node, Epoch: m.Epoch},
+		Connection:   m.Connection,
+		Since:        instant(m.Since),
+		LastActivity: instant(orElse(m.LastActivity, m.Since)),
+		Confirmed:    m.Confirmed,
+		Unknown:      m.ProtoReflect().GetUnknown(),
+	}
+	if len(m.Source) > 0 {
+		addr, ok := netip.AddrFromSlice(m.Source)
+		if !ok {
+			return provision.Session{}, fmt.Errorf("session: %w: address of %d bytes", ErrCorrupt, len(m.Source))
+		}
+		s.Source = addr
+	}
+	return s, nil
+}
+
+// SessionID is a session's ID as keys have it.
+type SessionID struct{ uuid.UUID }
+
+// ParseSessionID reads a session's ID. UUIDs alone are IDs, and in their
+// canonical form, so that one session has one key.
+func ParseSessionID(id string) (SessionID, error) {
+	parsed, err := uuid.Parse(id)
+	if err != nil || parsed.String() != id {
+		return SessionID{}, fmt.Errorf("session ID %q is not a UUID", id)
+	}
+	return SessionID{parsed}, nil
+}
+
+// CheckSession reports what makes a session none that a store can keep: an ID
+// that is no UUID, or a device that is not the one of its name on its hub. The
+// latter is ErrNotFound, as there is no such device.
+func CheckSession(s provision.Session) (SessionID, error) {
+	id, err := ParseSessionID(s.ID)
+	if err != nil {
+		return id, err
+	}
+	if s.Device != provision.DeviceIDOf(s.Hub, s.DeviceName) {
+		return id, fmt.Errorf("device %s is not %q on hub %s: %w", s.Device, s.DeviceName, s.Hub, provision.ErrNotFound)
+	}
+	return id, nil
+}
