@@ -246,9 +246,9 @@ func (g *Gate) loadPartition(ctx context.Context, partition int) error {
 			return err
 		}
 	}
-	for _, h := range g.hubs.all() {
-		if _, ok := seen[h.ID]; !ok && h.Declared == "" && h.ID.Partition(g.store.Partitions()) == partition {
-			g.hubs.drop(h.ID)
+	for _, id := range g.hubs.storedIn(partition, g.store.Partitions()) {
+		if _, ok := seen[id]; !ok {
+			g.hubs.drop(id)
 		}
 	}
 	return nil

@@ -184,3 +184,16 @@ func (dir *directory) all() []*liveHub {
 	slices.SortFunc(hubs, func(a, b *liveHub) int { return cmp.Compare(a.Name, b.Name) })
 	return hubs
 }
+
+// storedIn returns the IDs of the stored hubs of one of n partitions.
+func (dir *directory) storedIn(partition, n int) []HubID {
+	dir.mu.RLock()
+	defer dir.mu.RUnlock()
+	var ids []HubID
+	for id, h := range dir.byID {
+		if h.Declared == "" && id.Partition(n) == partition {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
