@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -148,12 +149,7 @@ func checkIntermediate(c *x509.Certificate) error {
 
 // unfit says why a certificate cannot be on any path above the leaf.
 func unfit(c *x509.Certificate) string {
-	for _, reason := range []string{cannotSign(c), unsupportedKey(c), unenforced(c)} {
-		if reason != "" {
-			return reason
-		}
-	}
-	return ""
+	return cmp.Or(cannotSign(c), unsupportedKey(c), unenforced(c))
 }
 
 // Anchors returns the trust anchors.

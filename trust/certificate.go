@@ -41,6 +41,8 @@ type node struct {
 	index  int  // as in Error
 	signs  bool // it may sign certificates
 	anchor bool
+	// unsupported says why a certificate of a chain is never used, if so.
+	unsupported string
 	// issuers signed this one, verified when the bundle was made; empty for an
 	// anchor and for a certificate of a chain.
 	issuers []*node
@@ -79,9 +81,9 @@ func cannotSign(c *x509.Certificate) string {
 }
 
 // selfSigned decides without a signature: issuer and subject are the same name,
-// and key identifiers, where both are there, do not say otherwise. A key
-// rollover certificate (RFC 5280, 3.2: self-issued) has both and is told apart
-// by them.
+// and key identifiers, where both are there, do not say otherwise. It only
+// explains: a key rollover certificate (RFC 5280, 3.2: self-issued) may lack
+// them.
 func selfSigned(c *x509.Certificate) bool {
 	return bytes.Equal(c.RawIssuer, c.RawSubject) && compareKeyIDs(c, c) != keyIDsDiffer
 }

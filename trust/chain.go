@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -14,20 +15,17 @@ import (
 type Chain struct {
 	leaf *node
 	// issuers are the presented certificates that names connect to the leaf,
-	// nearest first. Duplicates, self-signed and unrelated ones are not among
-	// them.
+	// nearest first, each once.
 	issuers []*node
-	// dropped are the self-signed ones that names connect to the leaf. They
-	// are no path material: either they are anchors, or they mean nothing. They
-	// explain where a chain ends.
-	dropped []*x509.Certificate
 	digest  [32]byte
 }
 
 // ParseChain parses what a connection brought, in DER. Presented may begin with
 // the leaf, as Envoy's chain does. Limits on number and bytes hold for all of it,
-// that repeated leaf excepted; those on keys and algorithms hold for the leaf and
-// whatever names connect to it. An error is an *Error: Malformed or Unsupported.
+// that repeated leaf excepted; those on keys and algorithms hold for the leaf. A
+// presented certificate that breaks the latter is not used; it may be an anchor,
+// or not needed, so that only Verify can tell whether it matters. An error is an
+// *Error: Malformed or Unsupported.
 //
 // The Chain keeps the slices.
 func ParseChain(leaf []byte, presented [][]byte) (*Chain, error) {
@@ -53,6 +51,7 @@ func ParseChain(leaf []byte, presented [][]byte) (*Chain, error) {
 			return nil, parseError(i, err)
 		}
 		n := newNode(cert, i)
+		n.unsupported = cmp.Or(unsupportedKey(cert), unsupportedSignature(cert))
 		_, _ = digest.Write(n.print[:])
 		if i == 0 {
 			c.leaf = n
@@ -63,14 +62,10 @@ func ParseChain(leaf []byte, presented [][]byte) (*Chain, error) {
 		}
 	}
 	digest.Sum(c.digest[:0])
-	c.connect(others)
-	for _, n := range append([]*node{c.leaf}, c.issuers...) {
-		for _, reason := range []string{unsupportedKey(n.cert), unsupportedSignature(n.cert)} {
-			if reason != "" {
-				return nil, n.fail(Unsupported, "certificate %s is not accepted: %s", subject(n.cert), reason)
-			}
-		}
+	if c.leaf.unsupported != "" {
+		return nil, c.leaf.failUnsupported()
 	}
+	c.connect(others)
 	return c, nil
 }
 
@@ -83,11 +78,7 @@ func (c *Chain) connect(others []*node) {
 				continue
 			}
 			seen[i] = true
-			if selfSigned(o.cert) {
-				c.dropped = append(c.dropped, o.cert)
-			} else {
-				c.issuers = append(c.issuers, o)
-			}
+			c.issuers = append(c.issuers, o)
 		}
 		if next == len(c.issuers) {
 			return
@@ -141,4 +132,8 @@ func (c *Chain) Digest() [32]byte { return c.digest }
 // fail makes an Error about this certificate.
 func (n *node) fail(f Fault, format string, args ...any) *Error {
 	return &Error{Fault: f, Certificate: n.cert, Index: n.index, Detail: fmt.Sprintf(format, args...)}
+}
+
+func (n *node) failUnsupported() *Error {
+	return n.fail(Unsupported, "certificate %s is not accepted: %s", subject(n.cert), n.unsupported)
 }

@@ -36,7 +36,8 @@ const (
 //
 // What signs without being allowed to (a leaf that issued a leaf) is Untrusted,
 // as is a self-signed leaf, and a chain that ends at a self-signed certificate
-// that is no anchor. A chain is Incomplete if an issuer is missing: no
+// that is no anchor. It is Unsupported if it ends at a certificate whose key or
+// algorithm is not accepted, and Incomplete if an issuer is missing: no
 // certificate of its name is at hand, or only known intermediates whose key
 // identifier is not the one asked for.
 func (b *Bundle) Verify(c *Chain, opts Options) (Path, error) {
@@ -138,7 +139,7 @@ func (s *search) expand(issuersOf func(subject *node) []*node) {
 	}
 	add(s.chain.leaf)
 	for _, n := range s.chain.issuers {
-		if n.signs && s.bundle.byPrint[n.print] == nil {
+		if n.signs && n.unsupported == "" && s.bundle.byPrint[n.print] == nil {
 			add(n)
 		}
 	}
@@ -286,21 +287,21 @@ func (s *search) explain() *Error {
 	case s.forged != nil:
 		return s.forged
 	}
-	top := s.topmost()
-	if !top.signs && top != leaf {
+	switch top := s.topmost(); {
+	case !top.signs && top != leaf:
 		return top.fail(Untrusted, "certificate %s was used as an issuer: %s", subject(top.cert), cannotSign(top.cert))
+	case selfSigned(top.cert):
+		return top.fail(Untrusted, "the chain ends at self-signed %s, which is not a trust anchor of this hub", subject(top.cert))
+	case top.unsupported != "":
+		return top.failUnsupported()
+	default:
+		return top.fail(Incomplete, "the issuer of %s is missing: %s%s is neither known nor presented",
+			subject(top.cert), issuer(top.cert), askedKeyID(top.cert))
 	}
-	for _, c := range s.chain.dropped {
-		if slices.Equal(c.RawSubject, top.cert.RawIssuer) {
-			return top.fail(Untrusted, "the chain ends at self-signed %s, which is not a trust anchor of this hub", subject(c))
-		}
-	}
-	return top.fail(Incomplete, "the issuer of %s is missing: %s%s is neither known nor presented",
-		subject(top.cert), issuer(top.cert), askedKeyID(top.cert))
 }
 
 // topmost walks up from the leaf by names, as far as presented certificates go
-// or to one that may not sign.
+// or to one that may not sign or is not supported.
 func (s *search) topmost() *node {
 	at := s.chain.leaf
 	for visited := []*node{at}; ; visited = append(visited, at) {
@@ -316,7 +317,7 @@ func (s *search) topmost() *node {
 		if best == nil {
 			return at
 		}
-		if at = best; !at.signs {
+		if at = best; !at.signs || at.unsupported != "" {
 			return at
 		}
 	}
