@@ -150,6 +150,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := server.Shutdown(limited); err != nil {
 		_ = server.Close() // what still runs had its time
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin: serve %s: %w", l.Addr(), err)
+	}
 	return nil
 }

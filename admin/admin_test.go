@@ -195,7 +195,7 @@ func TestBackupThatFails(t *testing.T) {
 		}
 		_, err = io.Copy(io.Discard, response.Body)
 		_ = response.Body.Close()
-		if response.StatusCode == 200 && err == nil {
+		if response.StatusCode == http.StatusOK && err == nil {
 			t.Errorf("a backup that failed after %d bytes was received as whole", bytes)
 		}
 	}

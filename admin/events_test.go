@@ -26,18 +26,18 @@ type reader struct {
 func (r *rig) events(query, lastID string) *reader {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	request, err := http.NewRequestWithContext(ctx, "GET", r.url+"/v1/events"+query, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/v1/events"+query, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	if lastID != "" {
 		request.Header.Set("Last-Event-ID", lastID)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := http.DefaultClient.Do(request) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream" {
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
 		r.t.Fatalf("%s %s", response.Status, response.Header.Get("Content-Type"))
 	}
 	s := &reader{r.t, bufio.NewScanner(response.Body), func() { cancel(); _ = response.Body.Close() }}

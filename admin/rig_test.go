@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -72,8 +73,11 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	t.Cleanup(func() {
 		r.stop()
 		cancel()
-		<-ended
-		<-ended
+		for range 2 {
+			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
@@ -131,7 +135,7 @@ func (r *rig) do(method, path, body string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		r.t.Fatal(err)

@@ -145,8 +145,6 @@ func checkListen(address string, unix bool) (loopback bool, err error) {
 	return ip.Unmap().IsLoopback(), nil
 }
 
-var tlsKeys = []string{"cert", "key", "client_ca"}
-
 // tls reads a listener's TLS section and its files, which are read again by the
 // server itself: here they only have to be right.
 func (l *loader) tls(s *section) *TLS {

@@ -114,7 +114,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if err != nil {
 		w.log.WarnContext(ctx, "no notice of changed files, they are compared instead", "every", w.poll, "error", err)
 	} else {
-		defer notify.Close()
+		defer func() { _ = notify.Close() }()
 		events, overflows = notify.Events, notify.Errors
 	}
 	poll := time.NewTicker(w.poll)
@@ -134,7 +134,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 			if settled == nil && w.matters(event) {
 				settled = time.After(w.settle)
 			}
-		case <-overflows:
+		case err := <-overflows:
+			w.log.WarnContext(ctx, "notices of changed files were lost, the files are compared", "error", err)
 			if settled == nil {
 				settled = time.After(w.settle)
 			}

@@ -70,7 +70,7 @@ func (c *client) open(ctx context.Context, method, path string, query url.Values
 	if response.StatusCode < http.StatusBadRequest {
 		return response, nil
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	refused := &apiError{status: response.StatusCode}
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(refused); err != nil || refused.Message == "" {
 		return nil, fmt.Errorf("hubgate answered %s", response.Status)
@@ -84,7 +84,7 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if into == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -22,8 +23,11 @@ opened and nothing is changed.`,
 		Args:    args("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := config.Load(args[0])
-			if problems, ok := err.(config.Problems); ok {
-				fmt.Fprintln(std.out, problems)
+			var problems config.Problems
+			if errors.As(err, &problems) {
+				if _, err := fmt.Fprintln(std.out, problems); err != nil {
+					return err
+				}
 				return fmt.Errorf("%s in %s", count(len(problems), "mistake"), args[0])
 			}
 			if err != nil {
@@ -37,7 +41,6 @@ opened and nothing is changed.`,
 
 // printConfig says in a few lines what a configuration means.
 func printConfig(w io.Writer, c *config.Config) error {
-	fmt.Fprintf(w, "%s is fine.\n\n", c.File)
 	var t table
 	where := c.Store.Path
 	if where == "" {
@@ -53,6 +56,9 @@ func printConfig(w io.Writer, c *config.Config) error {
 	domain := "none: hubs are found by issuer, or as Envoy's listener says"
 	if c.Domain != "" {
 		domain = "<hub>." + c.Domain
+	}
+	if err := say(w, "%s is fine.\n\n", c.File); err != nil {
+		return err
 	}
 	t.row("store", where)
 	t.row("authz", c.Authz.Listen+guard)

@@ -91,21 +91,17 @@ func (c *client) devices(ctx context.Context, hub, sort, cursor string, limit in
 
 func printDevices(w io.Writer, hub string, list admin.Devices) error {
 	if len(list.Devices) == 0 {
-		_, err := fmt.Fprintf(w, "Hub %s has no devices. They appear when they first connect, if auto-provisioning is on: see `hubgate hub get %s`.\n", hub, hub)
-		return err
+		return say(w, "Hub %s has no devices. They appear when they first connect, if auto-provisioning is on: see `hubgate hub get %s`.\n", hub, hub)
 	}
 	var t table
 	t.row("NAME", "ENABLED", "PROVISIONED", "FROM", "ID")
 	for _, d := range list.Devices {
 		t.row(d.Name, yesNo(d.Enabled), clock(d.CreatedAt), orDash(d.ProvisionedFrom), d.ID)
 	}
-	if err := t.print(w); err != nil {
+	if err := t.print(w); err != nil || list.Next == "" {
 		return err
 	}
-	if list.Next != "" {
-		fmt.Fprintf(w, "\nThere are more: --limit 0 lists all, --cursor %s continues.\n", list.Next)
-	}
-	return nil
+	return say(w, "\nThere are more: --limit 0 lists all, --cursor %s continues.\n", list.Next)
 }
 
 func newDeviceGet(t *target, std streams) *cobra.Command {
@@ -173,8 +169,7 @@ func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Co
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(std.out, done+"\n", d.Name, args[0])
-				return err
+				return say(std.out, done+"\n", d.Name, args[0])
 			})
 		},
 	}

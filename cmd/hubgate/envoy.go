@@ -112,15 +112,14 @@ func (f *envoyFlags) run(std streams) error {
 	if err := f.write(text); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(std.out, "%s is written. Check it with `envoy --mode validate -c %s`.\n", f.file, f.file)
-	return err
+	return say(std.out, "%s is written. Check it with `envoy --mode validate -c %s`.\n", f.file, f.file)
 }
 
 func (f *envoyFlags) write(text []byte) error {
 	if _, err := os.Lstat(f.file); err == nil && !f.force {
 		return fmt.Errorf("%s is there already: choose another name, or --force", f.file)
 	}
-	if err := os.WriteFile(f.file, text, 0o644); err != nil {
+	if err := os.WriteFile(f.file, text, 0o644); err != nil { //nolint:gosec // it holds paths, no secrets, and Envoy runs as another user
 		return fmt.Errorf("%s: %w", filepath.Base(f.file), errors.Unwrap(err))
 	}
 	return nil

@@ -68,25 +68,30 @@ func (f *tail) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			if f.cursor != "" && f.output == outputTable {
-				fmt.Fprintf(f.std.err, "Continue with: hubgate event tail --since %s\n", f.cursor)
+				f.note("Continue with: hubgate event tail --since %s\n", f.cursor)
 			}
 			return nil
 		case err == nil && !f.follow:
 			if f.shown == 0 && f.output == outputTable {
-				fmt.Fprintln(f.std.out, "There are no events. They appear when devices first connect and when somebody changes something.")
+				return say(f.std.out, "There are no events. They appear when devices first connect and when somebody changes something.\n")
 			}
 			return nil
 		case err != nil && (!f.begun || isAnswer(err)):
 			return err // it never worked, or hubgate says why not
 		case err == nil || !waiting:
 			waiting = true
-			fmt.Fprintln(f.std.err, "hubgate went away; waiting for it")
+			f.note("hubgate went away; waiting for it\n")
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryAfter):
 		}
 	}
+}
+
+// note tells people something that is no event.
+func (f *tail) note(format string, args ...any) {
+	_ = say(f.std.err, format, args...) // nobody is there to read it
 }
 
 func isAnswer(err error) bool {
@@ -111,7 +116,7 @@ func (f *tail) stream(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		if err := f.show(response.Body); err != nil && ctx.Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
@@ -165,7 +170,7 @@ func (f *tail) event(fields map[string]string) error {
 		if err := json.Unmarshal([]byte(data), &gap); err != nil {
 			return err
 		}
-		fmt.Fprintf(f.std.err, "%s lost: the store keeps only the newest\n", count(int(gap.Lost), "event"))
+		f.note("%s lost: the store keeps only the newest\n", count(int(gap.Lost), "event"))
 	default:
 		shown := shownEvent{Cursor: fields["id"]}
 		if err := json.Unmarshal([]byte(data), &shown.Event); err != nil {
@@ -209,6 +214,5 @@ func (f *tail) print(e shownEvent) error {
 	if e.Count > 1 {
 		text += fmt.Sprintf(" (%d times)", e.Count)
 	}
-	_, err := fmt.Fprintf(f.std.out, "%s  %-5s  %-28s  %s\n", clock(e.Time), e.Severity, object, text)
-	return err
+	return say(f.std.out, "%s  %-5s  %-28s  %s\n", clock(e.Time), e.Severity, object, text)
 }

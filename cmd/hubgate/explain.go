@@ -44,7 +44,7 @@ Exit code 0: the device gets in. 3: it is refused. 1: there is no answer.`,
 			return f.run(c.Context(), std)
 		},
 	}
-	f.target.flags(c, "do not ask a running hubgate: decide by --config, and by its embedded store if nobody serves it")
+	f.flags(c, "do not ask a running hubgate: decide by --config, and by its embedded store if nobody serves it")
 	f.output.flag(c)
 	flags := c.Flags()
 	flags.StringVar(&f.cert, "cert", "", "the chain that the device presents, PEM, leaf first; - is standard input")
@@ -107,7 +107,7 @@ func readChain(name string, stdin io.Reader) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("--cert: %w", err)
 		}
-		defer file.Close()
+		defer func() { _ = file.Close() }()
 		source = file
 	}
 	data, err := io.ReadAll(io.LimitReader(source, maxChainFile+1))
@@ -137,7 +137,9 @@ func printExplanation(w io.Writer, e admin.Explanation, now time.Time) error {
 	if err := t.print(w); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s (%s).\n", verdict(e), e.Reason)
+	if err := say(w, "%s (%s).\n", verdict(e), e.Reason); err != nil {
+		return err
+	}
 	if c := e.Certificate; c != nil {
 		facts := table{rows: [][]string{
 			{},
@@ -151,10 +153,10 @@ func printExplanation(w io.Writer, e admin.Explanation, now time.Time) error {
 			return err
 		}
 	}
-	if e.Remedy != "" {
-		fmt.Fprintf(w, "\nWhat to do: %s\n", e.Remedy)
+	if e.Remedy == "" {
+		return nil
 	}
-	return nil
+	return say(w, "\nWhat to do: %s\n", e.Remedy)
 }
 
 func verdict(e admin.Explanation) string {

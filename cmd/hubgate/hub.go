@@ -55,8 +55,7 @@ func newHubList(t *target, std streams) *cobra.Command {
 
 func printHubs(w io.Writer, hubs []admin.Hub) error {
 	if len(hubs) == 0 {
-		_, err := fmt.Fprintln(w, "There are no hubs. Declare one under hubs: in the configuration; a running hubgate notices.")
-		return err
+		return say(w, "There are no hubs. Declare one under hubs: in the configuration; a running hubgate notices.\n")
 	}
 	var t table
 	t.row("NAME", "ENABLED", "AUTO-PROVISIONING", "DEVICES", "ANCHORS", "ID")

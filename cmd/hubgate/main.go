@@ -7,7 +7,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -42,10 +41,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errRefused):
 		return exitRefused // it has been explained
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "hubgate: %v\nSee `%s --help`.\n", err, command.CommandPath())
+		_ = say(stderr, "hubgate: %v\nSee `%s --help`.\n", err, command.CommandPath())
 		return exitUsage
 	default:
-		fmt.Fprintf(stderr, "hubgate: %v\n", err)
+		_ = say(stderr, "hubgate: %v\n", err)
 		return exitError
 	}
 }

@@ -42,6 +42,12 @@ func (o *output) Set(s string) error {
 // Type implements pflag.Value.
 func (o *output) Type() string { return "table|json" }
 
+// say prints a text.
+func say(w io.Writer, format string, args ...any) error {
+	_, err := fmt.Fprintf(w, format, args...)
+	return err
+}
+
 func printJSON(w io.Writer, value any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
@@ -58,12 +64,12 @@ func (t *table) print(w io.Writer) error {
 	var text strings.Builder
 	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range t.rows {
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
+		_ = say(tw, "%s\n", strings.Join(row, "\t")) // a Builder takes everything
 	}
-	_ = tw.Flush() // a Builder takes everything
+	_ = tw.Flush()
 	for line := range strings.Lines(text.String()) {
 		// An empty last cell leaves the padding of the one before.
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+		if err := say(w, "%s\n", strings.TrimRight(line, " \n")); err != nil {
 			return err
 		}
 	}

@@ -59,13 +59,13 @@ func (p *probes) handler() http.Handler {
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn), EnableOpenMetrics: true,
 		MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 	}))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _ = say(w, "alive\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := p.readiness(); err != nil {
 			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ready")
+		_ = say(w, "ready\n") // the prober hung up
 	})
 	return mux
 }
@@ -89,7 +89,9 @@ func (p *probes) serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	_ = server.Close() // a scrape that is cut off is asked for again
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("metrics: serve %s: %w", l.Addr(), err)
+	}
 	return nil
 }
 

@@ -237,7 +237,7 @@ func (v *serving) connect(chain []*x509.Certificate) string {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	encoded := make([]string, len(chain))
 	for i, c := range chain {
 		encoded[i] = base64.StdEncoding.EncodeToString(c.Raw)
@@ -273,7 +273,7 @@ func (v *serving) get(path string) (int, string) {
 	if err != nil {
 		return 0, err.Error()
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		v.t.Fatal(err)

@@ -33,7 +33,7 @@ func socketOwner(path string) (pid int32, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return 0, false

@@ -39,8 +39,7 @@ a file that is there already is left alone.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(std.out, "%s: %d bytes, verified: %s.\n", args[0], size, contents(report))
-				return err
+				return say(std.out, "%s: %d bytes, verified: %s.\n", args[0], size, contents(report))
 			})
 		},
 	}
@@ -57,12 +56,12 @@ func backup(ctx context.Context, c *client, path string) (report boltstore.Repor
 	if err != nil {
 		return report, 0, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	part, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-*") // mode 0600
 	if err != nil {
 		return report, 0, err
 	}
-	defer os.Remove(part.Name())
+	defer func() { _ = os.Remove(part.Name()) }()
 	if size, err = receive(part, response.Body); err != nil {
 		return report, 0, fmt.Errorf("the backup was cut short: %w", err)
 	}
@@ -93,8 +92,7 @@ func newStoreVerify(std streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(std.out, "%s is in order: %s.\n", args[0], contents(report))
-			return err
+			return say(std.out, "%s is in order: %s.\n", args[0], contents(report))
 		},
 	}
 }
@@ -123,8 +121,7 @@ and devices that were disabled since are enabled.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(std.out, "%s is restored: %s. Start `hubgate serve`.\n", c.Store.Path, contents(report))
-			return err
+			return say(std.out, "%s is restored: %s. Start `hubgate serve`.\n", c.Store.Path, contents(report))
 		},
 	}
 	c.Flags().StringVarP(&config, "config", "c", "", "configuration file, to find the store (default: ./hubgate.db)")
