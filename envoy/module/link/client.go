@@ -29,9 +29,11 @@ type ClientConfig struct {
 	// Addresses of hubgate's replicas, each "host:port" or "unix:///path".
 	// One at a time is connected to; the next is tried when it fails.
 	Addresses []string
-	TLS       *tls.Config // nil for none; never used on Unix sockets
-	Hello     Hello       // its Version is set by the Client
-	Log       *slog.Logger
+	// TLS is asked for each attempt to connect, so that files may change; nil
+	// for none. It is not used on Unix sockets.
+	TLS   func() (*tls.Config, error)
+	Hello Hello // its Version is set by the Client
+	Log   *slog.Logger
 }
 
 // Client is the library's end of the link. It tells hubgate what is open and
@@ -63,7 +65,11 @@ func (c *Client) Run(ctx context.Context) {
 	pause := minPause
 	for attempt := 0; ; attempt++ {
 		address := c.config.Addresses[attempt%len(c.config.Addresses)]
-		greeted, err := c.session(ctx, address)
+		var greeted bool
+		err := guard(func() (err error) {
+			greeted, err = c.session(ctx, address)
+			return err
+		})
 		if ctx.Err() != nil {
 			return
 		}
@@ -101,12 +107,23 @@ func (c *Client) session(ctx context.Context, address string) (greeted bool, err
 	var readErr error
 	go func() {
 		defer close(stopped)
-		readErr = c.read(conn)
+		readErr = guard(func() error { return c.read(conn) })
 	}()
 	writeErr := c.write(conn, welcome.Heartbeat, stopped)
 	_ = conn.Close()
 	<-stopped // no order of this connection may come during the next one
 	return true, cmp.Or(writeErr, readErr)
+}
+
+// guard turns a panic into an error: it would end Envoy, with every connection
+// there is.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
 }
 
 func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -118,7 +135,11 @@ func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
 	if c.config.TLS == nil {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	}
-	return (&tls.Dialer{Config: c.config.TLS}).DialContext(ctx, "tcp", address)
+	config, err := c.config.TLS()
+	if err != nil {
+		return nil, err
+	}
+	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
 }
 
 // read passes orders on until the connection ends.

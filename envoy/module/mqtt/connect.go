@@ -187,15 +187,6 @@ func (c *Connect) readProperties() bool {
 	return !r.failed
 }
 
-// Identify replaces what the client says of itself. The client ID of a CONNECT
-// that has none is left to the broker, which makes one up.
-func (c *Connect) Identify(clientID, userName string) {
-	if len(c.ClientID) > 0 {
-		c.ClientID = []byte(clientID)
-	}
-	c.UserName, c.Password = []byte(userName), nil
-}
-
 // refuse is an error in this client's words.
 func (c *Connect) refuse(code byte, text string) error {
 	return &Error{Version: c.Version, Code: code, Text: text}

@@ -72,6 +72,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// identify does what a filter does with a CONNECT.
+func identify(c *Connect, clientID, userName string) {
+	if len(c.ClientID) > 0 {
+		c.ClientID = []byte(clientID)
+	}
+	c.UserName, c.Password = []byte(userName), nil
+}
+
 func TestIdentify(t *testing.T) {
 	for packet, want := range map[string]string{
 		bare311: "\x10\x16\x00\x04MQTT\x04\x82\x00\x3c\x00\x05d-dev\x00\x03h/n",
@@ -82,7 +90,7 @@ func TestIdentify(t *testing.T) {
 		packets["no client ID"]: "\x10\x11\x00\x04MQTT\x04\x82\x00\x3c\x00\x00\x00\x03h/n",
 	} {
 		c := parse(t, packet)
-		c.Identify("d-"+string(c.ClientID), "h/n")
+		identify(c, "d-"+string(c.ClientID), "h/n")
 		if got := written(t, c); got != want {
 			t.Errorf("%q became %q, want %q", packet, got, want)
 		}
@@ -91,7 +99,7 @@ func TestIdentify(t *testing.T) {
 
 func TestLongestNames(t *testing.T) {
 	c := parse(t, bare5)
-	c.Identify(strings.Repeat("c", maxString), strings.Repeat("u", maxString))
+	identify(c, strings.Repeat("c", maxString), strings.Repeat("u", maxString))
 	if again := parse(t, written(t, c)); len(again.ClientID) != maxString || len(again.UserName) != maxString {
 		t.Errorf("client ID of %d bytes, user name of %d", len(again.ClientID), len(again.UserName))
 	}
@@ -229,7 +237,7 @@ func FuzzParse(f *testing.F) {
 		before := fmt.Sprintf("%q %q %x %x %x", c.will, c.properties, c.keepAlive, c.flags, c.Version)
 		clientID := prefix + string(c.ClientID)
 		named := len(c.ClientID) > 0
-		c.Identify(clientID, userName)
+		identify(c, clientID, userName)
 		b, err := c.Append(nil)
 		if err != nil || !isText(userName) {
 			return

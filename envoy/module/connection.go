@@ -1,0 +1,169 @@
+package main
+
+// #include "envoy.h"
+import "C"
+
+import (
+	"runtime/cgo"
+	"sync"
+	"unsafe"
+
+	"github.com/hubgate/hubgate/envoy/module/filter"
+)
+
+// connection is a filter with its end of Envoy. It is the filter.Hook of the
+// hook that it is in.
+type connection struct {
+	*filter.Filter // nil until Envoy has initialized its own end
+	settings       *filter.Settings
+	envoy          C.E
+	writing        bool // what the hook is about; else reading
+	length         int
+
+	mu        sync.Mutex
+	scheduler C.E // nil once the connection is gone
+}
+
+func of(m C.uintptr_t) *connection { return cgo.Handle(m).Value().(*connection) }
+
+// in begins a hook.
+func (c *connection) in(e C.E, writing bool, n C.size_t) *connection {
+	c.envoy, c.writing, c.length = e, writing, int(n)
+	return c
+}
+
+func (c *connection) Len() int { return c.length }
+
+func (c *connection) Chunks() [][]byte {
+	var n C.size_t
+	list := unsafe.Slice(C.hubgate_chunks(c.envoy, C.bool(c.writing), &n), int(n))
+	views := make([][]byte, len(list))
+	for i, b := range list {
+		views[i] = view(b)
+	}
+	return views
+}
+
+func (c *connection) Metadata(key string) string {
+	var value C.buffer
+	if !C.envoy_dynamic_module_callback_network_get_dynamic_metadata_string(c.envoy, answers, lend([]byte(key)), &value) {
+		return ""
+	}
+	return string(view(value))
+}
+
+func (c *connection) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.scheduler != nil {
+		C.envoy_dynamic_module_callback_network_filter_scheduler_commit(c.scheduler, 0)
+	}
+}
+
+// perform carries out what the filter wants. It returns 1 if the next filter
+// is to get nothing of this hook.
+func (c *connection) perform(a filter.Action) C.int {
+	if a.Take {
+		C.hubgate_drain(c.envoy, C.bool(c.writing), C.size_t(c.length))
+	}
+	if len(a.Put) > 0 {
+		C.hubgate_put(c.envoy, C.bool(c.writing), lend(a.Put))
+	}
+	if len(a.Device) > 0 {
+		C.envoy_dynamic_module_callback_network_filter_inject_write_data(c.envoy, lend(a.Device), false)
+	}
+	if a.Read != filter.AsBefore {
+		C.envoy_dynamic_module_callback_network_filter_read_disable(c.envoy, a.Read == filter.Pause)
+	}
+	if len(a.Broker) > 0 {
+		C.envoy_dynamic_module_callback_network_filter_inject_read_data(c.envoy, lend(a.Broker), false)
+	}
+	if a.Close != filter.Keep {
+		C.envoy_dynamic_module_callback_network_filter_close_with_details(c.envoy, C.int(a.Close-filter.Flush), lend([]byte(a.Detail)))
+	}
+	if a.Stop {
+		return 1
+	}
+	return 0
+}
+
+// survive is deferred by the hooks of a connection: a panic closes it.
+func (c *connection) survive(stop *C.int) {
+	if p := recover(); p != nil {
+		defer rescue()
+		*stop = 1
+		report(p)
+		c.perform(c.Fail())
+	}
+}
+
+//export envoy_dynamic_module_on_network_filter_new
+func envoy_dynamic_module_on_network_filter_new(config C.uintptr_t, e C.E) C.uintptr_t {
+	defer rescue() // without a filter, Envoy closes the connection
+	settings := cgo.Handle(config).Value().(*filter.Settings)
+	return C.uintptr_t(cgo.NewHandle(&connection{settings: settings, envoy: e}))
+}
+
+//export envoy_dynamic_module_on_network_filter_new_connection
+func envoy_dynamic_module_on_network_filter_new_connection(e C.E, m C.uintptr_t) (stop C.int) {
+	c := of(m)
+	defer c.survive(&stop)
+	c.scheduler = C.envoy_dynamic_module_callback_network_filter_scheduler_new(e)
+	id := uint64(C.envoy_dynamic_module_callback_network_filter_get_connection_id(e))
+	c.Filter = filter.New(c.settings, library, id, c.wake)
+	C.envoy_dynamic_module_callback_network_set_filter_state_bytes(e, epochState, epoch)
+	return 0
+}
+
+//export envoy_dynamic_module_on_network_filter_read
+func envoy_dynamic_module_on_network_filter_read(e C.E, m C.uintptr_t, n C.size_t, end C.bool) (stop C.int) {
+	c := of(m)
+	defer c.survive(&stop)
+	return c.perform(c.Read(c.in(e, false, n), bool(end)))
+}
+
+//export envoy_dynamic_module_on_network_filter_write
+func envoy_dynamic_module_on_network_filter_write(e C.E, m C.uintptr_t, n C.size_t, end C.bool) (stop C.int) {
+	c := of(m)
+	defer c.survive(&stop)
+	_ = end // the broker's end of stream passes
+	return c.perform(c.Write(c.in(e, true, n)))
+}
+
+//export envoy_dynamic_module_on_network_filter_scheduled
+func envoy_dynamic_module_on_network_filter_scheduled(e C.E, m C.uintptr_t, id C.uint64_t) {
+	c := of(m)
+	var stop C.int
+	defer c.survive(&stop)
+	c.in(e, false, 0)
+	_ = id // there is one kind of wake
+	c.perform(c.Scheduled())
+}
+
+//export envoy_dynamic_module_on_network_filter_event
+func envoy_dynamic_module_on_network_filter_event(e C.E, m C.uintptr_t, event C.int) {
+	c := of(m)
+	var stop C.int
+	defer c.survive(&stop)
+	c.in(e, false, 0)
+	if c.Filter != nil {
+		c.Event(filter.Event(event))
+	}
+}
+
+//export envoy_dynamic_module_on_network_filter_destroy
+func envoy_dynamic_module_on_network_filter_destroy(m C.uintptr_t) {
+	defer rescue()
+	c := of(m)
+	cgo.Handle(m).Delete()
+	c.mu.Lock()
+	scheduler := c.scheduler
+	c.scheduler = nil
+	c.mu.Unlock()
+	if scheduler != nil {
+		C.envoy_dynamic_module_callback_network_filter_scheduler_delete(scheduler)
+	}
+	if c.Filter != nil {
+		c.Destroy()
+	}
+}

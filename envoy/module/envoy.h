@@ -1,0 +1,42 @@
+// The part of Envoy's ABI for dynamic modules (v0.2.0, Envoy 1.40) that this
+// library uses. E is a pointer of Envoy's, only passed back to it.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef void *E;
+typedef struct { const char *ptr; size_t length; } buffer;
+typedef struct { int32_t status, detail; uint8_t alert; bool has_alert; } verdict;
+
+void envoy_dynamic_module_callback_log(int level, buffer text);
+uint32_t envoy_dynamic_module_callback_get_concurrency(void);
+bool envoy_dynamic_module_callback_is_validation_mode(void);
+bool envoy_dynamic_module_callback_cert_validator_set_filter_state(E, buffer key, buffer value);
+bool envoy_dynamic_module_callback_network_set_filter_state_bytes(E, buffer key, buffer value);
+bool envoy_dynamic_module_callback_network_get_dynamic_metadata_string(E, buffer space, buffer key, buffer *out);
+uint64_t envoy_dynamic_module_callback_network_filter_get_connection_id(E);
+size_t envoy_dynamic_module_callback_network_filter_get_read_buffer_chunks_size(E);
+bool envoy_dynamic_module_callback_network_filter_get_read_buffer_chunks(E, buffer *out);
+bool envoy_dynamic_module_callback_network_filter_drain_read_buffer(E, size_t n);
+bool envoy_dynamic_module_callback_network_filter_append_read_buffer(E, buffer);
+size_t envoy_dynamic_module_callback_network_filter_get_write_buffer_chunks_size(E);
+bool envoy_dynamic_module_callback_network_filter_get_write_buffer_chunks(E, buffer *out);
+bool envoy_dynamic_module_callback_network_filter_drain_write_buffer(E, size_t n);
+bool envoy_dynamic_module_callback_network_filter_append_write_buffer(E, buffer);
+void envoy_dynamic_module_callback_network_filter_inject_read_data(E, buffer, bool end);
+void envoy_dynamic_module_callback_network_filter_inject_write_data(E, buffer, bool end);
+int envoy_dynamic_module_callback_network_filter_read_disable(E, bool);
+void envoy_dynamic_module_callback_network_filter_close_with_details(E, int how, buffer why);
+E envoy_dynamic_module_callback_network_filter_scheduler_new(E);
+void envoy_dynamic_module_callback_network_filter_scheduler_commit(E scheduler, uint64_t id);
+void envoy_dynamic_module_callback_network_filter_scheduler_delete(E scheduler);
+
+// Of our own, for hooks about bytes; nobody outside the library sees them.
+#pragma GCC visibility push(hidden)
+// These change what the next filter gets.
+void hubgate_drain(E, bool write, size_t n);
+void hubgate_put(E, bool write, buffer);
+// The pieces of the hook's buffer; the list is the thread's until it asks again.
+buffer *hubgate_chunks(E, bool write, size_t *n);
+#pragma GCC visibility pop

@@ -1,0 +1,54 @@
+package filter
+
+// Action is what Envoy is to do after a hook, in the order of the fields. The
+// zero value lets everything pass.
+type Action struct {
+	Take   bool   // discard the bytes that the hook was about,
+	Put    []byte // and pass these on in their place
+	Broker []byte // pass these on to the broker, outside of any hook about bytes
+	Device []byte // send these to the device
+	Read   Reading
+	Close  Closing
+	Detail string // why it is closed, for Envoy's access log
+	Stop   bool   // the next filter gets nothing of this hook
+}
+
+// Reading turns reading from the device off and on again.
+type Reading uint8
+
+// The values of Reading.
+const (
+	AsBefore Reading = iota
+	Pause
+	Resume
+)
+
+// Closing is how the connection is closed, if it is.
+type Closing uint8
+
+// The values of Closing.
+const (
+	Keep  Closing = iota
+	Flush         // once the device has taken what it was sent
+	Now
+)
+
+// Event is what happens to a connection besides bytes, in Envoy's numbers.
+type Event int
+
+// The events of a connection.
+const (
+	RemoteClosed Event = iota
+	LocalClosed
+	Connected
+)
+
+// Hook is what Envoy lends to a hook about bytes, until it returns.
+type Hook interface {
+	// Len is the number of bytes, and Chunks are the pieces that Envoy keeps
+	// them in.
+	Len() int
+	Chunks() [][]byte
+	// Metadata gives a field of hubgate's answer, empty if it has none.
+	Metadata(key string) string
+}

@@ -1,0 +1,37 @@
+// Package filter is what the library does inside Envoy, without Envoy: one
+// Filter per connection is told what happens and answers with an Action, which
+// the cgo shim beside it carries out. So all of it can be tested in plain Go,
+// and the shim has nothing to decide.
+//
+// In front of a broker a Filter does what neither Envoy nor a broker can: it
+// writes into the MQTT CONNECT who hubgate says the device is, and it ends the
+// connection when hubgate says so, in MQTT's own words. In front of HTTP it
+// only ends connections.
+//
+//	            first bytes        CONNECT complete        Release
+//	connected ─────────────▶ waiting ────────────▶ held ───────────▶ open
+//	    │   (hubgate let it in)  │     │ (nothing to wait for) │        ▲ │
+//	    │                        │     └───────────────────────┼────────┘ │
+//	    │ too late               │ too late, too long,         │ too late,│ End, second
+//	    │                        │ no CONNECT, End             │ End      │ CONNECT
+//	    ▼                        ▼                             ▼          ▼
+//	 closed ◀──────────────── closing: the last packet is on its way ◀─ ending: in the
+//	                                                                    midst of a packet
+//
+// Nothing is passed to the broker before open, and then only what was read of
+// whole, well-formed packets: a second CONNECT would be a second identity.
+//
+// Hooks run on the connection's own worker thread, one at a time. Orders come
+// from the link's goroutine and time's: they are noted under a lock, and Wake
+// makes Envoy call Scheduled on the worker thread. No hook waits for anything.
+package filter
+
+import "time"
+
+const (
+	// packetTimeout is how long a broker has to finish the packet it is in the
+	// midst of, so that a last packet of ours can follow it.
+	packetTimeout = 100 * time.Millisecond
+	// flushTimeout is how long a device has to take the last packet.
+	flushTimeout = time.Second
+)

@@ -1,0 +1,391 @@
+package filter
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hubgate/hubgate/envoy/module/link"
+	"github.com/hubgate/hubgate/envoy/module/mqtt"
+)
+
+// Fields of hubgate's answer.
+const (
+	keyHub     = "hub_id"
+	keyDevice  = "device_id"
+	keyName    = "device_name"
+	keySession = "session_id"
+	keyHold    = "hold" // "true": the CONNECT waits for a Release
+)
+
+type phase uint8
+
+const (
+	waiting phase = iota
+	held
+	open
+	ending
+	closing
+	closed
+)
+
+// Filter is one connection. Only End and Release, the link's orders, may be
+// called by other threads than the connection's own.
+type Filter struct {
+	settings *Settings
+	links    Links
+	id       uint64 // Envoy's
+	wake     func()
+
+	phase     phase
+	session   *link.Session
+	who       identity
+	hold      bool
+	pending   []byte // of the CONNECT, while waiting; for the broker, while held
+	version   byte   // of MQTT
+	maxPacket uint32
+	greeted   bool         // the broker's CONNACK has begun to pass
+	device    mqtt.Scanner // what the device sends
+	broker    mqtt.Scanner // what it is sent; MQTT 5 only
+	order     *order       // being carried out
+	timer     *time.Timer
+	waits     uint8 // counts timers: only the last one matters
+
+	mu       sync.Mutex
+	ordered  *order
+	released bool
+	expired  uint8 // number of the timer that has fired last
+}
+
+// order is an End.
+type order struct {
+	code byte
+	text string
+}
+
+// Links is where open connections are registered: a link.Client.
+type Links interface {
+	Open(open link.Open, control link.Control) *link.Session
+}
+
+// New is the filter of a new connection. Wake makes Envoy call Scheduled soon;
+// it may be called from any thread and at any time.
+func New(settings *Settings, links Links, id uint64, wake func()) *Filter {
+	f := &Filter{settings: settings, links: links, id: id, wake: wake, waits: 1}
+	if settings.HTTP {
+		f.phase = open
+	}
+	return f
+}
+
+// Event is the hook for what happens to the connection.
+func (f *Filter) Event(event Event) {
+	switch {
+	case event == RemoteClosed || event == LocalClosed:
+		f.Destroy()
+	case f.settings.HTTP:
+		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
+	case event == Connected:
+		f.limit(f.settings.ConnectTimeout)
+	}
+}
+
+// Destroy forgets the connection, which is closed.
+func (f *Filter) Destroy() {
+	f.phase, f.pending, f.order = closed, nil, nil
+	f.unlimit()
+	if f.session != nil {
+		f.session.Close()
+	}
+}
+
+func (f *Filter) register(open link.Open) {
+	if f.session == nil && f.phase != closed {
+		f.session = f.links.Open(open, f)
+	}
+}
+
+// End closes the connection on its own thread.
+func (f *Filter) End(code byte, text string) {
+	f.mu.Lock()
+	f.ordered = &order{code, text}
+	f.mu.Unlock()
+	f.wake()
+}
+
+// Release lets the CONNECT go on.
+func (f *Filter) Release() {
+	f.mu.Lock()
+	f.released = true
+	f.mu.Unlock()
+	f.wake()
+}
+
+// limit has Scheduled called after d, instead of an earlier limit.
+func (f *Filter) limit(d time.Duration) {
+	f.unlimit()
+	n := f.waits
+	f.timer = time.AfterFunc(d, func() {
+		f.mu.Lock()
+		f.expired = n
+		f.mu.Unlock()
+		f.wake()
+	})
+}
+
+func (f *Filter) unlimit() {
+	if f.timer != nil {
+		f.timer.Stop()
+		f.timer = nil
+	}
+	f.waits++
+}
+
+// Read is the hook for bytes of the device. hubgate has let it in by then.
+func (f *Filter) Read(h Hook, end bool) Action {
+	if f.settings.HTTP {
+		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
+		f.session.Active()
+		return Action{}
+	}
+	switch f.phase {
+	case waiting:
+		return f.connect(h, end)
+	case open:
+		return f.forward(h)
+	case held:
+		if end {
+			return f.close(Now, "hubgate_device_left")
+		}
+	}
+	// Envoy may have read more before it stopped reading; of a connection
+	// that ends, nothing is wanted any more.
+	return Action{Take: f.phase != held, Stop: true}
+}
+
+// connect collects the CONNECT.
+func (f *Filter) connect(h Hook, end bool) Action {
+	if f.session == nil && !f.identify(h) {
+		return f.close(Now, "hubgate_no_identity")
+	}
+	for _, chunk := range h.Chunks() {
+		f.pending = append(f.pending, chunk...)
+	}
+	f.session.Active()
+	packet, rest, err := mqtt.Split(f.pending, f.settings.MaxConnect)
+	if err != nil {
+		return f.refuse(err)
+	}
+	if packet == nil {
+		if end {
+			return f.close(Now, "hubgate_no_connect")
+		}
+		return Action{Take: true, Stop: true}
+	}
+	if f.pending, err = f.rewrite(packet, rest); err != nil {
+		return f.refuse(err)
+	}
+	f.mu.Lock()
+	released := f.released
+	f.mu.Unlock()
+	if f.hold && !released {
+		f.phase = held
+		f.limit(f.settings.ConnectTimeout)
+		return Action{Take: true, Read: Pause, Stop: true}
+	}
+	return Action{Take: true, Put: f.enter()}
+}
+
+// enter begins to let everything pass, and gives what was held back.
+func (f *Filter) enter() []byte {
+	pending := f.pending
+	f.phase, f.pending, f.who = open, nil, identity{}
+	f.unlimit()
+	return pending
+}
+
+// identify reads whom hubgate let in, and tells it that the connection is
+// open. It reports whether the answer named a device.
+func (f *Filter) identify(h Hook) bool {
+	f.who = identity{hub: h.Metadata(keyHub), device: h.Metadata(keyDevice), name: h.Metadata(keyName)}
+	if f.who.hub == "" || f.who.device == "" || f.who.name == "" {
+		return false
+	}
+	f.hold = h.Metadata(keyHold) == "true"
+	f.register(link.Open{
+		Connection: f.id, Protocol: link.TCP,
+		Session: h.Metadata(keySession), Hub: f.who.hub, Device: f.who.device,
+	})
+	return true
+}
+
+// rewrite gives what the broker is to read instead of the CONNECT and what
+// followed it.
+func (f *Filter) rewrite(packet, rest []byte) ([]byte, error) {
+	trip(packet)
+	c, err := mqtt.Parse(packet)
+	if err != nil {
+		return nil, err
+	}
+	f.version, f.maxPacket = c.Version, c.MaxPacket
+	if err := f.settings.rewrite(c, f.who); err != nil {
+		return nil, err
+	}
+	n, err := f.device.Scan(rest, mqtt.IsConnect)
+	if err != nil {
+		return nil, err
+	}
+	if n < len(rest) {
+		return nil, errSecondConnect
+	}
+	written, err := c.Append(nil)
+	return append(written, rest...), err
+}
+
+var errSecondConnect = &mqtt.Error{Code: 0x82, Text: "a second CONNECT"}
+
+// forward lets bytes of an open connection pass.
+func (f *Filter) forward(h Hook) Action {
+	f.session.Active()
+	if f.device.Skip(h.Len()) {
+		return Action{}
+	}
+	for _, chunk := range h.Chunks() {
+		n, err := f.device.Scan(chunk, mqtt.IsConnect)
+		if err == nil && n == len(chunk) {
+			continue
+		}
+		f.order = &order{code: 0x81, text: "malformed packet"}
+		if err == nil {
+			f.order = &order{code: errSecondConnect.Code, text: errSecondConnect.Text}
+		}
+		action := f.carryOut("hubgate_protocol_error")
+		action.Take, action.Stop = true, true
+		return action
+	}
+	return Action{}
+}
+
+// Write is the hook for bytes of the broker, or of HTTP.
+func (f *Filter) Write(h Hook) Action {
+	switch {
+	case f.settings.HTTP, f.phase == open && f.version != mqtt.V5:
+		return Action{}
+	case f.phase == ending:
+		return f.finishPacket(h)
+	case f.phase != open:
+		return Action{Take: true, Stop: true}
+	}
+	if f.broker.Skip(h.Len()) {
+		return Action{}
+	}
+	for _, chunk := range h.Chunks() {
+		_, err := f.broker.Scan(chunk, func(first byte) bool {
+			f.greeted = f.greeted || mqtt.IsConnack(first)
+			return false
+		})
+		if err != nil { // what it is sent next could be in the midst of anything
+			f.version = mqtt.V311
+			break
+		}
+	}
+	return Action{}
+}
+
+// finishPacket lets the rest of a packet pass, and has the last one follow it.
+func (f *Filter) finishPacket(h Hook) Action {
+	var pass []byte
+	for _, chunk := range h.Chunks() {
+		n, err := f.broker.Scan(chunk, func(byte) bool { return true })
+		if err != nil {
+			return Action{} // time will end the wait
+		}
+		pass = append(pass, chunk[:n]...)
+		if f.broker.Between() {
+			f.wake()
+			break
+		}
+	}
+	return Action{Take: true, Put: pass, Stop: len(pass) == 0}
+}
+
+// Scheduled is the hook that wake asks for.
+func (f *Filter) Scheduled() Action {
+	f.mu.Lock()
+	ordered, released, expired := f.ordered, f.released, f.expired == f.waits
+	f.ordered = nil
+	f.mu.Unlock()
+	switch f.phase {
+	case waiting, held, open:
+		if ordered != nil {
+			f.order = ordered
+			return f.carryOut("hubgate_ended")
+		}
+	case ending:
+		if f.broker.Between() || expired {
+			return f.carryOut("hubgate_ended")
+		}
+	}
+	switch {
+	case expired && f.phase == waiting:
+		return f.close(Now, "hubgate_connect_timeout")
+	case expired && f.phase == held:
+		f.order = &order{text: "the previous connection did not end in time"}
+		return f.carryOut("hubgate_hold_timeout")
+	case expired && f.phase == closing:
+		return f.close(Now, "hubgate_flush_timeout")
+	case released && f.phase == held:
+		return Action{Broker: f.enter(), Read: Resume}
+	}
+	return Action{}
+}
+
+// carryOut ends the connection as f.order says: with a last packet if the
+// client understands one, and if it can be sent between two others.
+func (f *Filter) carryOut(detail string) Action {
+	var last []byte
+	switch {
+	case f.settings.HTTP || f.version != mqtt.V5:
+	case f.phase != ending && !f.broker.Between():
+		f.phase = ending
+		f.limit(packetTimeout)
+		return Action{Stop: true}
+	case !f.broker.Between():
+	case f.greeted:
+		last = mqtt.Disconnect(f.order.code, f.order.text, f.maxPacket)
+	default:
+		last = mqtt.Connack(f.version, f.order.code)
+	}
+	return f.closeWith(last, detail)
+}
+
+// refuse ends a connection whose CONNECT is no good.
+func (f *Filter) refuse(err error) Action {
+	var last []byte
+	detail := "hubgate_internal"
+	if e, ok := err.(*mqtt.Error); ok { //nolint:errorlint // package mqtt wraps nothing
+		if e.Version == 0 {
+			e = &mqtt.Error{Version: f.version, Code: e.Code}
+		}
+		last, detail = e.Connack(), "hubgate_bad_connect"
+	}
+	return f.closeWith(last, detail)
+}
+
+func (f *Filter) closeWith(last []byte, detail string) Action {
+	if last == nil {
+		return f.close(Now, detail)
+	}
+	action := f.close(Flush, detail)
+	action.Device = last
+	f.limit(flushTimeout)
+	return action
+}
+
+// Fail closes the connection after a hook that panicked.
+func (f *Filter) Fail() Action { return f.close(Now, "hubgate_internal") }
+
+func (f *Filter) close(how Closing, detail string) Action {
+	f.phase, f.pending = closing, nil
+	f.unlimit()
+	return Action{Take: true, Close: how, Detail: detail, Stop: true}
+}
