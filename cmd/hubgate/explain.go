@@ -63,7 +63,7 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 	if f.question.Chain, err = readChain(f.cert, std.in); err != nil {
 		return err
 	}
-	client, err := f.open(ctx)
+	client, err := f.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -85,13 +85,18 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 
 // open is target.open, but without a store an offline explanation still has the
 // configuration to go by.
-func (f *explainFlags) open(ctx context.Context) (*client, error) {
+func (f *explainFlags) open(ctx context.Context, std streams) (*client, error) {
 	if !f.offline {
 		return f.target.open(ctx)
 	}
 	c, err := loadConfig(f.config)
 	if err != nil {
 		return nil, err
+	}
+	if checkStore(c) != nil {
+		if err := say(std.err, "Devices were not looked up: there is no embedded store to read.\n"); err != nil {
+			return nil, err
+		}
 	}
 	return openOffline(ctx, c, mayLack)
 }

@@ -44,6 +44,10 @@ func TestExplain(t *testing.T) {
 			if online.code != tt.code || online.err != "" {
 				t.Fatalf("exit code %d, want %d\n%s%s", online.code, tt.code, online.out, online.err)
 			}
+			if offline.err != "Devices were not looked up: there is no embedded store to read.\n" {
+				t.Errorf("offline said %q", offline.err)
+			}
+			offline.err = ""
 			if online != offline {
 				t.Errorf("offline differs: %+v\nfrom %+v", offline, online)
 			}
