@@ -7,13 +7,16 @@ GO ?= go
 # Tests start real servers; a few packages at a time is right for two cores.
 TESTFLAGS ?= -race
 
-.PHONY: demo test soak lint build fuzz bench deps clean
+.PHONY: demo build module test soak bench fuzz lint deps clean
 
 demo: ## real devices come to life: hubgate, Envoy, an MQTT broker, a backend
 	@$(GO) run ./cmd/hubgate demo $(DEMOFLAGS)
 
 build: ## bin/hubgate
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/hubgate ./cmd/hubgate
+
+module: ## bin/libhubgate.so, the library that Envoy loads
+	CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-shared -ldflags '-s -w' -o bin/libhubgate.so ./envoy/module
 
 test: deps ## everything, with the race detector, on real servers
 	$(GO) test $(TESTFLAGS) ./...
