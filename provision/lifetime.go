@@ -18,7 +18,12 @@ func (s Session) Live(now time.Time, leased bool) bool {
 // Kept reports whether a store keeps the session, live or not: known says
 // whether its Envoy's lease held within LostEnvoyKept. A young session is kept
 // in any case, so that one is not lost that is put before its Envoy's lease is
-// renewed, and an unconfirmed one can be found by an Envoy that was cut off.
+// renewed, and an unconfirmed one can be found by an Envoy that was cut off. An
+// Envoy without an epoch never looks for its sessions.
 func (s Session) Kept(now time.Time, known bool) bool {
-	return s.Confirmed && known || now.Sub(s.Since) < LostEnvoyKept
+	young := LostEnvoyKept
+	if s.Envoy.Epoch == "" {
+		young = PendingSession
+	}
+	return s.Confirmed && known || now.Sub(s.Since) < young
 }

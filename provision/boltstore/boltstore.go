@@ -1,5 +1,6 @@
-// Package boltstore keeps hubs, devices and hub events in one durable file. It
-// is the default store: a hubgate that needs nothing else around it.
+// Package boltstore keeps hubs, devices and hub events in one durable file, and
+// sessions in memory. It is the default store: a hubgate that needs nothing else
+// around it.
 //
 // The process that opens the file owns it until Close. Reads are snapshots and
 // never wait. Every change goes to one writer, the goroutine of Run, which
@@ -49,7 +50,7 @@ type Config struct {
 	// Retention is how many events each partition keeps at most; 0 means
 	// DefaultRetention.
 	Retention int
-	// Now is the clock of Watch; nil means time.Now.
+	// Now is the clock of Watch and of sessions; nil means time.Now.
 	Now func() time.Time
 }
 
@@ -62,6 +63,7 @@ type Store struct {
 	meta       meta
 	retention  uint64
 	feed       *feed
+	sessions   *sessions
 	queue      chan *op
 	running    atomic.Bool
 	replaced   atomic.Bool
@@ -76,6 +78,7 @@ var _ interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
 	provision.Outbox
+	provision.Sessions
 } = (*Store)(nil)
 
 // Open opens the file, or creates it, and locks it against other processes.
@@ -86,11 +89,16 @@ func Open(config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	now := config.Now
+	if now == nil {
+		now = time.Now
+	}
 	s := &Store{
 		path:      path,
 		db:        db,
 		retention: uint64(cmp.Or(config.Retention, DefaultRetention)),
-		feed:      newFeed(config.Now),
+		feed:      newFeed(now),
+		sessions:  newSessions(now),
 		queue:     make(chan *op, maxBatch),
 		closing:   make(chan struct{}),
 		stopped:   make(chan struct{}),

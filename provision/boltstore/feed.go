@@ -27,9 +27,6 @@ type feed struct {
 }
 
 func newFeed(now func() time.Time) *feed {
-	if now == nil {
-		now = time.Now
-	}
 	return &feed{now: now, sinks: map[*provision.Sink]struct{}{}}
 }
 
@@ -44,6 +41,17 @@ func (f *feed) committed(changes []change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.since = time.Time{}
+	f.report(changes...)
+}
+
+// tell tells of a change that is not the file's.
+func (f *feed) tell(c change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report(c)
+}
+
+func (f *feed) report(changes ...change) {
 	for sink := range f.sinks {
 		for _, c := range changes {
 			(*sink).Changed(c.partition, c.change)

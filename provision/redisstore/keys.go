@@ -10,6 +10,8 @@ import (
 //	hg:{meta}:store         hash    id, partitions, schema; ready once every partition carries the id
 //	hg:{meta}:name:<name>   string  "<hub> <epoch>": whose the hub name is
 //	hg:{meta}:epoch         string  counter of name reservations
+//	hg:{meta}:envoy:<envoy> string  there while the Envoy's sessions are kept: the time to live is what is
+//	                                left of its lease, and LostEnvoyKept. <envoy> = node/epoch
 //	hg:{T}:p                hash    the partition's state: id = store ID; out, chg = last entry of
 //	                                the streams; link = op of the last change; op = last operation
 //	hg:{T}:out              stream  events, <seq>-0, seq without gaps; capped by retention
@@ -21,8 +23,14 @@ import (
 //	hg:{T}:h:<hub>:learned  set     intermediates (DER)
 //	hg:{T}:d:<device>       string  device record
 //	hg:{T}:void:<hub>       string  newest void name reservation of the hub; expires after an hour
+//	hg:{T}:s:<device>       hash    session → op that put it (8 bytes), record
+//	hg:{T}:h:<hub>:sessions zset    session ‖ device, score 0
+//	hg:{T}:e:<envoy>        set     session ‖ device ‖ hub
 //
-// No key but void expires.
+// In those about sessions, IDs are 16 bytes. They expire when nothing was put
+// into them for sessionTTL; a deletion leaves them, as whoever ends the
+// connections of what was deleted finds them there. No other key but void and
+// envoy expires.
 const (
 	keyStore     = "hg:{meta}:store"
 	keyNameEpoch = "hg:{meta}:epoch"
@@ -30,6 +38,12 @@ const (
 
 // keyName is the reservation of a hub name.
 func keyName(name string) string { return "hg:{meta}:name:" + name }
+
+// keyEnvoy is the lease of an Envoy process.
+func keyEnvoy(id provision.EnvoyID) string { return "hg:{meta}:envoy:" + envoyName(id) }
+
+// envoyName is unambiguous, as there is no slash in an epoch.
+func envoyName(id provision.EnvoyID) string { return id.Node + "/" + id.Epoch }
 
 // partition makes the keys of one partition.
 type partition struct {
@@ -49,6 +63,11 @@ func (p partition) learned(id provision.HubID) string { return p.hub(id) + ":lea
 func (p partition) void(id provision.HubID) string    { return p.prefix + "void:" + id.String() }
 
 func (p partition) device(id provision.DeviceID) string { return p.prefix + "d:" + id.String() }
+
+func (p partition) sessions(id provision.DeviceID) string     { return p.sessionsPrefix() + id.String() }
+func (p partition) sessionsPrefix() string                    { return p.prefix + "s:" }
+func (p partition) hubSessions(id provision.HubID) string     { return p.hub(id) + ":sessions" }
+func (p partition) envoySessions(id provision.EnvoyID) string { return p.prefix + "e:" + envoyName(id) }
 
 const (
 	slots = 16384

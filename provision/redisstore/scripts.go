@@ -31,6 +31,15 @@ var (
 	//go:embed scripts/learn.lua
 	luaLearn string
 
+	//go:embed scripts/session_put.lua
+	luaSessionPut string
+	//go:embed scripts/session_remove.lua
+	luaSessionRemove string
+	//go:embed scripts/session_reap.lua
+	luaSessionReap string
+	//go:embed scripts/session_announce.lua
+	luaSessionAnnounce string
+
 	//go:embed scripts/found.lua
 	luaFound string
 	//go:embed scripts/name_take.lua
@@ -47,6 +56,11 @@ var (
 	scriptHubDelete    = redis.NewScript(prelude + luaHubDelete)
 	scriptHubVoid      = redis.NewScript(prelude + luaHubVoid)
 	scriptLearn        = redis.NewScript(prelude + luaLearn)
+
+	scriptSessionPut      = redis.NewScript(prelude + luaSessionPut)
+	scriptSessionRemove   = redis.NewScript(prelude + luaSessionRemove)
+	scriptSessionReap     = redis.NewScript(prelude + luaSessionReap)
+	scriptSessionAnnounce = redis.NewScript(prelude + luaSessionAnnounce)
 
 	scriptFound       = redis.NewScript(luaFound)
 	scriptNameTake    = redis.NewScript(luaNameTake)

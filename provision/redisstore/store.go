@@ -17,7 +17,7 @@ import (
 )
 
 // Store is a store on Redis. It implements provision.Store, HubRegistry,
-// DeviceRegistry and Outbox, and is safe for concurrent use.
+// DeviceRegistry, Outbox and Sessions, and is safe for concurrent use.
 type Store struct {
 	client redis.UniversalClient
 	// feed has connections of its own: those that block in the change feed are
@@ -33,6 +33,7 @@ type Store struct {
 	now        func() time.Time
 	foreign    []atomic.Bool // by partition: it did not carry our store ID
 	cutReaders atomic.Int32  // readers of the feed that have lost the server
+	leases     leases
 }
 
 // Open connects to the server, refuses one that could lose records by design
