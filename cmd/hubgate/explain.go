@@ -63,7 +63,7 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 	if f.question.Chain, err = readChain(f.cert, std.in); err != nil {
 		return err
 	}
-	client, err := f.open(ctx, std)
+	client, blind, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,11 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 	var e admin.Explanation
 	if err := client.call(ctx, http.MethodPost, "/v1/explain", nil, f.question, &e); err != nil {
 		return err
+	}
+	if blind {
+		if err := say(std.err, "Devices were not looked up: there is no embedded store to read.\n"); err != nil {
+			return err
+		}
 	}
 	if f.output == outputJSON {
 		err = printJSON(std.out, e)
@@ -85,20 +90,19 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 
 // open is target.open, but without a store an offline explanation still has the
 // configuration to go by.
-func (f *explainFlags) open(ctx context.Context, std streams) (*client, error) {
+// It reports whether the answer is blind to devices.
+func (f *explainFlags) open(ctx context.Context) (c *client, blind bool, err error) {
 	if !f.offline {
-		return f.target.open(ctx)
+		c, err = f.target.open(ctx)
+		return c, false, err
 	}
-	c, err := loadConfig(f.config)
+	configuration, err := loadConfig(f.config)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if checkStore(c) != nil {
-		if err := say(std.err, "Devices were not looked up: there is no embedded store to read.\n"); err != nil {
-			return nil, err
-		}
-	}
-	return openOffline(ctx, c, mayLack)
+	blind = checkStore(configuration) != nil
+	c, err = openOffline(ctx, configuration, mayLack)
+	return c, blind, err
 }
 
 // maxChainFile is far beyond what a device can present.
