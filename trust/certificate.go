@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Fingerprint is the SHA-256 of a certificate's DER. It tells certificates
@@ -125,22 +126,36 @@ func hasExtension(c *x509.Certificate, id asn1.ObjectIdentifier) bool {
 
 const (
 	shownAttributes = 8
+	shownArcs       = 16
 	shownValue      = 64 // as long as RFC 5280 lets a common name be
+	shownName       = 200
 )
 
 // show quotes a name for an operator. A hostile name has thousands of
-// attributes, which pkix.Name would take 100 ms to write: only the first few,
-// each cut short, are shown.
+// attributes, or one whose type has thousands of arcs, which pkix.Name would
+// take 100 ms to write: only the first few of each are shown, and cut short.
 func show(n pkix.Name) string {
 	var rdns pkix.RDNSequence
 	for _, a := range n.Names[:min(len(n.Names), shownAttributes)] {
-		value := fmt.Sprint(a.Value)
-		if len(value) > shownValue {
-			value = value[:shownValue] + "…"
-		}
-		rdns = append(rdns, pkix.RelativeDistinguishedNameSET{{Type: a.Type, Value: value}})
+		rdns = append(rdns, pkix.RelativeDistinguishedNameSET{{
+			Type:  a.Type[:min(len(a.Type), shownArcs)],
+			Value: cut(fmt.Sprint(a.Value), shownValue),
+		}})
 	}
-	return strconv.Quote(rdns.String())
+	return strconv.Quote(cut(rdns.String(), shownName))
+}
+
+func showOID(id asn1.ObjectIdentifier) string { return id[:min(len(id), shownArcs)].String() }
+
+// cut ends a long string early, between two characters.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
 }
 
 // subject and issuer show the certificate's names.

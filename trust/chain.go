@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -102,13 +103,7 @@ func parseError(index int, err error) *Error {
 }
 
 // shorten quotes what may repeat hostile input.
-func shorten(s string) string {
-	const shown = 120
-	if len(s) > shown {
-		s = s[:shown] + "…"
-	}
-	return fmt.Sprintf("%q", s)
-}
+func shorten(s string) string { return strconv.Quote(cut(s, 120)) }
 
 // Leaf is the certificate whose key the connection used.
 func (c *Chain) Leaf() *x509.Certificate { return c.leaf.cert }

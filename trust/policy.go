@@ -115,15 +115,15 @@ func verifyError(leaf *node, err error) *Error {
 // forms it ignores. directoryName is the one that matters: a CA limited to one
 // customer's names would otherwise admit everybody's.
 func unenforced(c *x509.Certificate) string {
-	if len(c.UnhandledCriticalExtensions) > 0 {
-		return fmt.Sprintf("its critical extension %v is not supported", c.UnhandledCriticalExtensions[0])
-	}
 	for _, e := range c.Extensions {
 		if e.Id.Equal(oidNameConstraints) {
 			if reason := unenforcedConstraints(e.Value); reason != "" {
 				return reason
 			}
 		}
+	}
+	if len(c.UnhandledCriticalExtensions) > 0 {
+		return fmt.Sprintf("its critical extension %s is not supported", showOID(c.UnhandledCriticalExtensions[0]))
 	}
 	return ""
 }
