@@ -72,7 +72,12 @@ func TestSentinelFailover(t *testing.T) {
 		replicas, _ := sentinel.Do("SENTINEL", "REPLICAS", "fleet").([]any)
 		return len(replicas) == 1
 	})
-	sentinel.Do("SENTINEL", "FAILOVER", "fleet")
+	// Sentinel takes some time after that to find the replica fit.
+	orders := sentinel.Client()
+	defer func() { _ = orders.Close() }()
+	eventually(t, "Sentinel's consent to a fail-over", func() bool {
+		return orders.Do(t.Context(), "SENTINEL", "FAILOVER", "fleet").Err() == nil
+	})
 	eventually(t, "the replica as master", func() bool {
 		role, _ := replica.Do("ROLE").([]any)
 		return len(role) > 0 && role[0] == "master"
