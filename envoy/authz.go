@@ -23,14 +23,18 @@ const (
 // authzService is the call to hubgate that both listeners make. The metadata
 // is part of hubgate's contract: what Envoy knows of the connection, but has
 // no place for in a CheckRequest.
-func (b *builder) authzService(hub string) *corev3.GrpcService {
+func (b *builder) authzService(hub string, more ...*corev3.HeaderValue) *corev3.GrpcService {
 	node := b.options.NodeID
 	if node == "" {
 		node = "%HOSTNAME%"
 	}
+	connection := "%CONNECTION_ID%"
+	if b.options.Module != nil {
+		connection = "%FILTER_STATE(hubgate.epoch:PLAIN)%/" + connection
+	}
 	metadata := []*corev3.HeaderValue{
 		{Key: "hubgate-chain-sha256", Value: "%DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256%"},
-		{Key: "hubgate-connection", Value: "%CONNECTION_ID%"},
+		{Key: "hubgate-connection", Value: connection},
 		{Key: "hubgate-node", Value: node},
 		// A CheckRequest's source is the peer of the connection; this one is
 		// the device even behind proxies that speak HTTP.
@@ -39,6 +43,7 @@ func (b *builder) authzService(hub string) *corev3.GrpcService {
 	if hub != "" {
 		metadata = append(metadata, &corev3.HeaderValue{Key: "hubgate-hub", Value: hub})
 	}
+	metadata = append(metadata, more...)
 	return &corev3.GrpcService{
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 			ClusterName:             hubgateName,

@@ -27,15 +27,17 @@ const (
 
 func (b *builder) httpsListener() *listenerv3.Listener {
 	h := b.options.HTTPS
+	var filters []*listenerv3.Filter
+	if b.options.Module != nil {
+		filters = append(filters, b.sessionFilter("http"))
+	}
 	return b.listener(listenerSpec{
 		name:           httpsName,
 		listen:         h.Listen,
 		alpn:           []string{"h2", "http/1.1"},
 		proxyProtocol:  h.ProxyProtocol,
 		maxConnections: h.MaxConnections,
-		filters: []*listenerv3.Filter{
-			b.filter("envoy.filters.network.http_connection_manager", b.connectionManager()),
-		},
+		filters:        append(filters, b.filter("envoy.filters.network.http_connection_manager", b.connectionManager())),
 	})
 }
 

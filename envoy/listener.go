@@ -37,6 +37,7 @@ type listenerSpec struct {
 	alpn           []string
 	proxyProtocol  bool
 	maxConnections uint32
+	wholeChain     bool // has the library keep the device's chain
 	// filters come after the connection limit.
 	filters []*listenerv3.Filter
 }
@@ -52,7 +53,7 @@ func (b *builder) listener(spec listenerSpec) *listenerv3.Listener {
 		FilterChains: []*listenerv3.FilterChain{{
 			Name:                          spec.name,
 			Filters:                       spec.filters,
-			TransportSocket:               b.deviceTLS(spec.alpn),
+			TransportSocket:               b.deviceTLS(spec),
 			TransportSocketConnectTimeout: handshake,
 		}},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
@@ -86,7 +87,13 @@ func (b *builder) filter(name string, config proto.Message) *listenerv3.Filter {
 
 // deviceTLS asks every device for a certificate and proof of its key, and
 // leaves trust to hubgate: hubs behind one port have no CA list in common.
-func (b *builder) deviceTLS(alpn []string) *corev3.TransportSocket {
+func (b *builder) deviceTLS(spec listenerSpec) *corev3.TransportSocket {
+	validation := &tlsv3.CertificateValidationContext{
+		TrustChainVerification: tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED,
+	}
+	if spec.wholeChain {
+		validation = &tlsv3.CertificateValidationContext{CustomValidatorConfig: b.chainValidator()}
+	}
 	context := &tlsv3.DownstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsParams: &tlsv3.TlsParameters{
@@ -94,14 +101,14 @@ func (b *builder) deviceTLS(alpn []string) *corev3.TransportSocket {
 				TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 				SignatureAlgorithms:       signatureAlgorithms,
 			},
-			AlpnProtocols: alpn,
+			AlpnProtocols: spec.alpn,
 			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
-				ValidationContext: &tlsv3.CertificateValidationContext{
-					TrustChainVerification: tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED,
-				},
+				ValidationContext: validation,
 			},
 		},
-		RequireClientCertificate: wrapperspb.Bool(true),
+		// The library asks for one by itself, and leaves the answer to hubgate
+		// as Envoy's own validator does; with this it would be Envoy's.
+		RequireClientCertificate: wrapperspb.Bool(!spec.wholeChain),
 	}
 	for _, pair := range b.options.Certificates {
 		context.CommonTlsContext.TlsCertificates = append(context.CommonTlsContext.TlsCertificates, pair.certificate())

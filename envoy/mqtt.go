@@ -15,30 +15,40 @@ const brokerAttempts = 3
 
 func (b *builder) mqttListener() *listenerv3.Listener {
 	m := b.options.MQTT
+	filters := []*listenerv3.Filter{b.filter("envoy.filters.network.ext_authz", b.connectionAuthz())}
+	if b.options.Module != nil {
+		filters = append(filters, b.sessionFilter("mqtt"))
+	}
 	return b.listener(listenerSpec{
 		name:           mqttName,
 		listen:         m.Listen,
 		alpn:           []string{"mqtt"},
 		proxyProtocol:  m.ProxyProtocol,
 		maxConnections: m.MaxConnections,
-		filters: []*listenerv3.Filter{
-			b.filter("envoy.filters.network.ext_authz", b.connectionAuthz()),
-			b.filter("envoy.filters.network.tcp_proxy", b.brokerProxy()),
-		},
+		filters:        append(filters, b.filter("envoy.filters.network.tcp_proxy", b.brokerProxy())),
+		wholeChain:     b.options.Module != nil,
 	})
 }
 
 func (b *builder) brokerCluster() *clusterv3.Cluster {
-	return b.cluster(clusterSpec{name: brokerName, addresses: b.options.MQTT.Brokers})
+	c := b.cluster(clusterSpec{name: brokerName, addresses: b.options.MQTT.Brokers})
+	if b.options.MQTT.ProxyTLVs {
+		c.TransportSocket = b.proxyTLVs()
+	}
+	return c
 }
 
 // connectionAuthz asks hubgate at the first byte of a connection. Its answer
 // leaves hub_id, device_id, device_name and session_id in the connection's
 // dynamic metadata, namespace envoy.filters.network.ext_authz.
 func (b *builder) connectionAuthz() *extauthzv3.ExtAuthz {
+	var chain []*corev3.HeaderValue
+	if b.options.Module != nil {
+		chain = append(chain, &corev3.HeaderValue{Key: "hubgate-chain", Value: "%FILTER_STATE(hubgate.chain:PLAIN)%"})
+	}
 	return &extauthzv3.ExtAuthz{
 		StatPrefix:             mqttName,
-		GrpcService:            b.authzService(b.options.MQTT.Hub),
+		GrpcService:            b.authzService(b.options.MQTT.Hub, chain...),
 		TransportApiVersion:    corev3.ApiVersion_V3,
 		IncludePeerCertificate: true,
 		IncludeTlsSession:      true,

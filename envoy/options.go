@@ -46,6 +46,8 @@ type Options struct {
 	// own, lost at a restart. Envoy: DownstreamTlsContext.session_ticket_keys.
 	TicketKeys []string
 	Hubgate    Hubgate
+	// Module has Envoy load hubgate's library. Default: nil, without it.
+	Module *Module
 	// NodeID names this Envoy to hubgate (metadata hubgate-node); two Envoys
 	// must not share one. Printable ASCII without '%' and ','. Default: the
 	// host name, as Envoy finds it when it runs.
@@ -111,6 +113,10 @@ type MQTT struct {
 	// Brokers receive the connections of admitted devices, in cleartext. They
 	// see no connection before hubgate has decided. Default: DefaultBroker.
 	Brokers []string
+	// ProxyTLVs begins each connection to a broker with a PROXY header (v2)
+	// that says who is connected: TLVHubID, TLVDeviceID and TLVDeviceName, as
+	// text. Brokers have to expect it, from Envoy alone.
+	ProxyTLVs bool
 	// Hub, ProxyProtocol, MaxConnections: as in HTTPS.
 	Hub            string
 	ProxyProtocol  bool
@@ -120,7 +126,8 @@ type MQTT struct {
 	// after its handshake, too; it must exceed the longest MQTT keep-alive
 	// interval in use. A client that ends its stream without having sent a
 	// byte is checked then; if it is admitted, Envoy keeps its side of the
-	// connection for as long as this, as nobody ends the other. Default 1 h.
+	// connection for as long as this, as nobody ends the other. (Module ends
+	// both after its ConnectTimeout.) Default 1 h.
 	IdleTimeout time.Duration
 }
 
@@ -182,6 +189,9 @@ func (o Options) withDefaults() Options {
 		t := *o.Hubgate.TLS
 		setDefault(&t.ServerName, host(o.Hubgate.Addresses[0]))
 		o.Hubgate.TLS = &t
+	}
+	if o.Module != nil {
+		o.Module = o.Module.withDefaults(o.Hubgate)
 	}
 	setDefault(&o.MaxConnections, DefaultMaxConnections)
 	setDefault(&o.HandshakeTimeout, DefaultHandshakeTimeout)

@@ -29,6 +29,14 @@ func header(o Options) string {
 	line("")
 	line("It expects:")
 	line("- hubgate's gRPC port at %s; without it nobody gets in", strings.Join(o.Hubgate.Addresses, ", "))
+	if m := o.Module; m != nil {
+		line("- hubgate's link port at %s", strings.Join(m.Links, ", "))
+		if m.Library != "" {
+			line("- hubgate's library at %s", m.Library)
+		} else {
+			line("- hubgate's library, libhubgate.so, in $ENVOY_DYNAMIC_MODULES_SEARCH_PATH")
+		}
+	}
 	if o.HTTPS != nil {
 		line("- HTTP backends at %s", strings.Join(o.HTTPS.Backends, ", "))
 	}

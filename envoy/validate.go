@@ -40,6 +40,9 @@ func (o Options) Validate() error {
 		p.file(fmt.Sprintf("TicketKeys[%d]", i), file)
 	}
 	p.hubgate(o.Hubgate)
+	if o.Module != nil {
+		p.module(o.Module)
+	}
 	if !isPlain(o.NodeID) || strings.ContainsAny(o.NodeID, "%,") {
 		p.add("NodeID", "%q is not printable ASCII without '%%' and ','", o.NodeID)
 	}
@@ -106,15 +109,19 @@ func (p *problems) upstreams(field string, addresses []string) {
 func (p *problems) hubgate(h Hubgate) {
 	p.upstreams("Hubgate.Addresses", h.Addresses)
 	p.atLeast("Hubgate.CheckTimeout", h.CheckTimeout, time.Millisecond)
-	if h.TLS == nil {
+	p.clientTLS("Hubgate.TLS", h.TLS)
+}
+
+func (p *problems) clientTLS(field string, t *ClientTLS) {
+	if t == nil {
 		return
 	}
-	p.file("Hubgate.TLS.CA", h.TLS.CA)
-	if h.TLS.Client != (KeyPair{}) {
-		p.keyPair("Hubgate.TLS.Client", h.TLS.Client)
+	p.file(field+".CA", t.CA)
+	if t.Client != (KeyPair{}) {
+		p.keyPair(field+".Client", t.Client)
 	}
-	if _, err := netip.ParseAddr(h.TLS.ServerName); err != nil && !isDomain(h.TLS.ServerName) {
-		p.add("Hubgate.TLS.ServerName", "%q is neither a DNS name in lower case nor an IP address", h.TLS.ServerName)
+	if _, err := netip.ParseAddr(t.ServerName); err != nil && !isDomain(t.ServerName) {
+		p.add(field+".ServerName", "%q is neither a DNS name in lower case nor an IP address", t.ServerName)
 	}
 }
 
