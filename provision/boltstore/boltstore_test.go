@@ -40,6 +40,7 @@ func run(t testing.TB, s *Store) {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Fixture {
-		return storetest.Fixture{Store: start(t, Config{})}
+		clock := &storetest.Clock{}
+		return storetest.Fixture{Store: start(t, Config{Now: clock.Now}), Clock: clock}
 	}, storetest.FromEnv())
 }

@@ -67,9 +67,13 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			url := start(t)
 			storetest.Run(t, func(t *testing.T) storetest.Fixture {
+				clock := &storetest.Clock{}
+				c := patient(url)
+				c.Now = clock.Now
 				return storetest.Fixture{
-					Store:   open(t, patient(url)),
-					Replica: func(t *testing.T) storetest.Store { return open(t, patient(url)) },
+					Store:   open(t, c),
+					Replica: func(t *testing.T) storetest.Store { return open(t, c) },
+					Clock:   clock,
 				}
 			}, options)
 		})

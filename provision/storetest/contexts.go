@@ -15,6 +15,7 @@ func testContext(t *testing.T, f Fixture) {
 	hub := got(CreateHub(ctx, s))(t)
 	d, _, err := s.CreateDevice(ctx, NewCreation(hub, "chip-1"))
 	must(t, err)
+	session := NewSession(d, NewEnvoy())
 	before := len(got(hubEvents(ctx, s, hub.ID))(t))
 
 	canceled, cancel := context.WithCancel(ctx)
@@ -53,7 +54,14 @@ func testContext(t *testing.T, f Fixture) {
 			_, err := updateHub(ctx, s, hub.ID, func(h *provision.Hub) error { h.Disabled = true; return nil })
 			return err
 		},
-		"DeleteHub": func(ctx context.Context) error { return s.DeleteHub(ctx, hub.ID, HubEvent(hub, "late")) },
+		"DeleteHub":        func(ctx context.Context) error { return s.DeleteHub(ctx, hub.ID, HubEvent(hub, "late")) },
+		"PutSession":       func(ctx context.Context) error { _, _, err := s.PutSession(ctx, session); return err },
+		"RemoveSession":    func(ctx context.Context) error { return s.RemoveSession(ctx, session) },
+		"DeviceSessions":   func(ctx context.Context) error { _, err := s.DeviceSessions(ctx, hub.ID, d.ID); return err },
+		"HubSessions":      func(ctx context.Context) error { _, _, err := s.HubSessions(ctx, hub.ID, "", 1); return err },
+		"EnvoySessions":    func(ctx context.Context) error { _, err := s.EnvoySessions(ctx, session.Envoy); return err },
+		"AnnounceSessions": func(ctx context.Context) error { return s.AnnounceSessions(ctx, hub.ID, d.ID) },
+		"RenewEnvoy":       func(ctx context.Context) error { return s.RenewEnvoy(ctx, session.Envoy, lease) },
 	} {
 		started := time.Now()
 		wantErr(t, what+" with a canceled context", call(canceled), context.Canceled)

@@ -23,6 +23,7 @@ type Store interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
 	provision.Outbox
+	provision.Sessions
 }
 
 // Fixture is a store under test.
@@ -32,6 +33,8 @@ type Fixture struct {
 	// would have. Nil for a store that has a single owner: then the tests of
 	// two replicas use Store twice.
 	Replica func(t *testing.T) Store
+	// Clock is the clock of Store and its replicas, and of no other fixture.
+	Clock *Clock
 }
 
 func (f Fixture) replica(t *testing.T) Store {
@@ -103,6 +106,17 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"no creation passes a lost anchor":   func(t *testing.T, f Fixture) { testFenceAnchor(t, f, o) },
 		"no creation passes a deletion":      func(t *testing.T, f Fixture) { testFenceDeletion(t, f, o) },
 		"first connections race":             func(t *testing.T, f Fixture) { testRace(t, f, o) },
+		"session is put":                     testSessionPut,
+		"session of nothing is refused":      testSessionRefused,
+		"session outlives its device":        testSessionOfDeleted,
+		"session is removed":                 testSessionRemoved,
+		"session is pending for a while":     testSessionPending,
+		"session lives with its Envoy":       testSessionLease,
+		"sessions of an Envoy are found":     testSessionsOfEnvoy,
+		"sessions are announced":             testSessionsAnnounced,
+		"sessions are paged":                 testSessionPaging,
+		"no session misses a change":         func(t *testing.T, f Fixture) { testSessionsRaceChange(t, f, o) },
+		"no two sessions are alone":          testSessionsRaceAlone,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
