@@ -126,15 +126,16 @@ type family struct {
 	junk              *pki.Identity // what the stranger's line issued
 }
 
+// newFamily makes CAs with names of their own: a chain is tried on hubs by its
+// issuers' names, and by signature on few.
 func newFamily(t *testing.T) family {
 	t.Helper()
-	// Names of their own: at most four anchors of one name are told apart by
-	// signature alone.
-	named := func(name string) *pki.Authority { return must(pki.NewRoot(name + " " + t.Name()))(t) }
-	f := family{root: named("Root"), next: named("Next Root"), stranger: named("Stranger")}
-	f.plant = must(f.root.Intermediate("Plant"))(t)
-	f.line = must(f.plant.Intermediate("Line"))(t)
-	f.junk = must(must(f.stranger.Intermediate("Strangers' Line"))(t).Leaf("junk"))(t)
+	root := func(name string) *pki.Authority { return must(pki.NewRoot(name + " " + t.Name()))(t) }
+	below := func(a *pki.Authority, name string) *pki.Authority { return must(a.Intermediate(name + " " + t.Name()))(t) }
+	f := family{root: root("Root"), next: root("Next Root"), stranger: root("Stranger")}
+	f.plant = below(f.root, "Plant")
+	f.line = below(f.plant, "Line")
+	f.junk = must(below(f.stranger, "Strangers' Line").Leaf("junk"))(t)
 	return f
 }
 
@@ -157,6 +158,9 @@ func chainShapes(t *testing.T, w *world) {
 		"with junk between": func(f family) shape {
 			return shape{anchors: certs(f.root), issuer: f.line, sends: slices.Concat(
 				certs(f.plant, f.stranger), f.junk.Chain, certs(f.line), f.junk.Chain, certs(f.root))}
+		},
+		"with a certificate of 56,000 bits beside the one it needs": func(f family) shape {
+			return shape{anchors: certs(f.root), issuer: f.line, sends: append(certs(f.line, f.plant), huge(t, f.plant, f.line))}
 		},
 		"everything twice": func(f family) shape {
 			return shape{anchors: certs(f.root), issuer: f.line, sends: certs(f.line, f.plant, f.line, f.plant)}

@@ -26,9 +26,9 @@ var stories = []struct {
 	{"forged headers", forgedHeaders},
 	{"resumption", resumption},
 	{"200 first connections at once", simultaneous},
-//	{"bad leaf", badLeaf},
-//	{"bad chain", badChain},
-//	{"bad request", badRequest},
+	{"bad leaf", badLeaf},
+	{"bad chain", badChain},
+	{"bad request", badRequest},
 }
 
 func TestStores(t *testing.T) {
