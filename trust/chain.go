@@ -22,7 +22,7 @@ type Chain struct {
 }
 
 // ParseChain parses what a connection brought, in DER. Presented may begin with
-// the leaf, as Envoy's chain does. Limits on number and bytes hold for all of it,
+// the leaf, as Envoy's chain does. Limits on number and size hold for all of it,
 // that repeated leaf excepted; those on keys and algorithms hold for the leaf. A
 // presented certificate that breaks the latter is not used; it may be an anchor,
 // or not needed, so that only Verify can tell whether it matters. An error is an
@@ -33,20 +33,14 @@ func ParseChain(leaf []byte, presented [][]byte) (*Chain, error) {
 	if len(presented) > 0 && bytes.Equal(presented[0], leaf) {
 		presented = presented[1:]
 	}
-	if n := 1 + len(presented); n > MaxCertificates {
-		return nil, &Error{Fault: Unsupported, Index: -1, Detail: fmt.Sprintf("the chain has %d certificates; at most %d are accepted", n, MaxCertificates)}
-	}
-	size := len(leaf)
-	for _, der := range presented {
-		size += len(der)
-	}
-	if size > MaxChainBytes {
-		return nil, &Error{Fault: Unsupported, Index: -1, Detail: fmt.Sprintf("the chain has %d bytes; at most %d are accepted", size, MaxChainBytes)}
+	all := append([][]byte{leaf}, presented...)
+	if reason := overLimit(all); reason != "" {
+		return nil, &Error{Fault: Unsupported, Index: -1, Detail: reason}
 	}
 	c := &Chain{}
 	var others []*node
 	digest := sha256.New()
-	for i, der := range append([][]byte{leaf}, presented...) {
+	for i, der := range all {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, parseError(i, err)
@@ -68,6 +62,28 @@ func ParseChain(leaf []byte, presented [][]byte) (*Chain, error) {
 	}
 	c.connect(others)
 	return c, nil
+}
+
+// overLimit says which limit keeps a chain from being parsed; it is empty if none
+// does.
+func overLimit(chain [][]byte) string {
+	if n := len(chain); n > MaxCertificates {
+		return fmt.Sprintf("the chain has %d certificates; at most %d are accepted", n, MaxCertificates)
+	}
+	size, elements := 0, 0
+	for _, der := range chain {
+		size += len(der)
+	}
+	if size > MaxChainBytes {
+		return fmt.Sprintf("the chain has %d bytes; at most %d are accepted", size, MaxChainBytes)
+	}
+	for _, der := range chain {
+		elements += countElements(der, MaxElements+1-elements)
+	}
+	if elements > MaxElements {
+		return fmt.Sprintf("the chain has more than %d ASN.1 values", MaxElements)
+	}
+	return ""
 }
 
 // connect sorts out which certificates names connect to the leaf.

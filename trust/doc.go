@@ -12,7 +12,7 @@
 // presents is checked with a key the same stranger chose: a hostile chain costs
 // up to 1.4 s. Here the order is reversed:
 //
-//	ParseChain  limits on number, bytes, keys, algorithms; no signature yet
+//	ParseChain  limits on number, size, keys, algorithms; no signature yet
 //	names       what can matter to the leaf, upward by issuer names, linear
 //	signatures  from the anchors down, each edge at most once, at most
 //	            MaxSignatureChecks: a key is used only after it is trusted,

@@ -15,6 +15,10 @@ const (
 	MaxCertificates = 10
 	// MaxChainBytes bounds the same certificates' size in DER.
 	MaxChainBytes = 64 << 10
+	// MaxElements bounds the same certificates' ASN.1 values. A certificate has
+	// about a hundred; 64 KiB hold 20,000, which take 5 ms and megabytes to
+	// parse.
+	MaxElements = 2048
 	// MaxSignatureChecks bounds what finding one path, or the paths under all
 	// candidate hubs that share a Budget, may cost.
 	MaxSignatureChecks = 16

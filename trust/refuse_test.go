@@ -39,14 +39,15 @@ func TestParseChainRefuses(t *testing.T) {
 			must(asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})),
 			[]byte{0x06, 8, 0x2b, 36, 3, 3, 2, 8, 1, 7}, 1)
 	})
-	for _, r := range []struct {
+	type row struct {
 		name      string
 		leaf      []byte
 		presented [][]byte
 		fault     Fault
 		index     int
 		detail    string
-	}{
+	}
+	rows := []row{
 		{"nothing", nil, nil, Malformed, 0, "the leaf does not parse"},
 		{"DER garbage", []byte("\x30\x82garbage"), nil, Malformed, 0, "the leaf does not parse"},
 		{"PEM", pki.EncodeCertificates(f.device.Certificate), nil, Malformed, 0, "the leaf does not parse"},
@@ -79,7 +80,14 @@ func TestParseChainRefuses(t *testing.T) {
 		{"an algorithm of no known type", edited(func(t *pki.TBS) {
 			t.Algorithm.Algorithm = asn1.ObjectIdentifier{1, 2, 3, 4}
 		}), nil, Unsupported, 0, "it is signed with"},
-	} {
+	}
+	for name, opt := range heavy(MaxChainBytes - 1<<10) {
+		rows = append(rows, row{"nearly 64 KiB of " + name, leafOf(opt), nil, Unsupported, -1, "more than 2048 ASN.1 values"})
+	}
+	for _, long := range []string{"usage", "extension type", "critical type", "attribute type"} {
+		rows = append(rows, row{"long " + long, leafOf(longValues()[long]), nil, Unsupported, -1, "more than 2048 ASN.1 values"})
+	}
+	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			failure := refused(t, bundleOf(nil), Options{}, r.leaf, r.presented...)
 			if failure.Fault != r.fault || failure.Index != r.index || !strings.Contains(failure.Detail, r.detail) {
