@@ -33,7 +33,10 @@ func startEdge(t *testing.T, o Options, a *authorizer, edits ...func(string) str
 	backend, e.requests = startBackend(t)
 	addresses := freeAddresses(t, 2)
 	o.HTTPS.Listen, o.MQTT.Listen = addresses[0], addresses[1]
-	o.HTTPS.Backends, o.MQTT.Brokers = []string{backend}, []string{e.broker.address}
+	o.HTTPS.Backends = []string{backend}
+	if len(o.MQTT.Brokers) == 0 {
+		o.MQTT.Brokers = []string{e.broker.address}
+	}
 	if len(o.Hubgate.Addresses) == 0 {
 		o.Hubgate.Addresses = []string{a.address}
 	}

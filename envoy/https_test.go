@@ -169,8 +169,8 @@ func assertMetadata(t *testing.T, c check, device tls.Certificate) {
 	if got := c.metadata["hubgate-chain-sha256"]; len(got) != 1 || got[0] != want {
 		t.Errorf("hubgate-chain-sha256 %q, want %q", got, want)
 	}
-	if got := c.metadata["hubgate-connection"]; len(got) != 1 || !regexp.MustCompile(`^\d+$`).MatchString(got[0]) {
-		t.Errorf("hubgate-connection %q, want a number", got)
+	if got := c.metadata["hubgate-connection"]; len(got) != 1 || !regexp.MustCompile(`^([0-9a-f]{32}/)?\d+$`).MatchString(got[0]) {
+		t.Errorf("hubgate-connection %q, want a number, after an epoch if there is one", got)
 	}
 }
 

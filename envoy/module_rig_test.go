@@ -2,7 +2,11 @@ package envoy
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,11 +28,12 @@ type hub struct {
 	mu       sync.Mutex
 	hello    *link.Hello
 	conn     *link.Conn // nil while there is none
-	conns    int
+	down     bool       // refuses connections
 	open     map[uint64]*link.Open
 	snapshot map[uint64]*link.Open // being received
 	active   map[uint64]int
 	ended    map[uint64]bool
+	ends     map[uint64]*link.End // not acknowledged yet
 }
 
 func startHub(t *testing.T) *hub {
@@ -37,18 +42,14 @@ func startHub(t *testing.T) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startHubOn(t, listener)
-}
-
-func startHubOn(t *testing.T, listener net.Listener) *hub {
-	t.Helper()
 	h := &hub{
 		address: listener.Addr().String(),
 		open:    make(map[uint64]*link.Open), active: make(map[uint64]int), ended: make(map[uint64]bool),
+		ends: make(map[uint64]*link.End),
 	}
 	t.Cleanup(func() {
 		_ = listener.Close()
-		h.cut()
+		h.cut(true)
 	})
 	go func() {
 		for {
@@ -65,13 +66,16 @@ func startHubOn(t *testing.T, listener net.Listener) *hub {
 func (h *hub) serve(raw net.Conn) {
 	defer func() { _ = raw.Close() }()
 	conn := link.NewConn(raw, 5*time.Second)
-	hello, err := conn.Accept(100 * time.Millisecond)
+	hello, err := conn.Accept(time.Second)
 	if err != nil {
 		return
 	}
 	h.mu.Lock()
+	if h.down {
+		h.mu.Unlock()
+		return
+	}
 	h.hello, h.conn = hello, conn
-	h.conns++
 	h.mu.Unlock()
 	for {
 		m, err := conn.Read()
@@ -95,6 +99,9 @@ func (h *hub) take(conn *link.Conn, m link.Message) {
 		h.snapshot = make(map[uint64]*link.Open)
 	case *link.SnapshotEnd:
 		h.open, h.snapshot = h.snapshot, nil
+		for _, end := range h.ends {
+			_ = conn.Write(end)
+		}
 	case *link.Open:
 		if h.snapshot != nil {
 			h.snapshot[m.Connection] = m
@@ -109,29 +116,40 @@ func (h *hub) take(conn *link.Conn, m link.Message) {
 		}
 	case *link.Ended:
 		h.ended[m.Seq] = true
+		delete(h.ends, m.Seq)
 	case *link.Ping:
 		_ = conn.Write(&link.Pong{})
 	}
 }
 
-// send gives an order. The library reads while it is read, so this may be
-// called at any time.
-func (h *hub) send(t *testing.T, m link.Message) {
+// end orders an end, now or when the link is there again.
+func (h *hub) end(m *link.End) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ends[m.Seq] = m
+	if h.conn != nil {
+		_ = h.conn.Write(m)
+	}
+}
+
+// release lets a connection go on.
+func (h *hub) release(t *testing.T, open *link.Open) {
 	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conn == nil {
 		t.Fatal("no link")
 	}
-	if err := h.conn.Write(m); err != nil {
+	if err := h.conn.Write(&link.Release{Connection: open.Connection, Session: open.Session}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// cut ends the link.
-func (h *hub) cut() {
+// cut ends the link; while down, there is none again.
+func (h *hub) cut(down bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.down = down
 	if h.conn != nil {
 		_ = h.conn.Close()
 	}
@@ -153,4 +171,43 @@ func (h *hub) isEnded(seq uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.ended[seq]
+}
+
+// epoch is that of the Envoy at the other end.
+func (h *hub) epoch() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hello.Epoch
+}
+
+// name is how checks name a connection.
+func (h *hub) name(id uint64) string { return fmt.Sprintf("%s/%d", h.epoch(), id) }
+
+// await gives a device's open connection once there is one.
+func (h *hub) await(t *testing.T, device string) *link.Open {
+	t.Helper()
+	ofDevice := func(o *link.Open) bool { return o.Session == "session of "+device }
+	eventually(t, "an open connection of "+device, func() bool { return h.find(ofDevice) != nil })
+	return h.find(ofDevice)
+}
+
+// established is a device's connection after its CONNECT.
+func (h *hub) established(t *testing.T, e *edge, device string, version byte) (*tls.Conn, *link.Open) {
+	t.Helper()
+	conn := e.dialMQTT(t, device)
+	write(t, conn, connectPacket(version, "c"))
+	if first, _, err := readPacket(conn); err != nil || first != 0x10 {
+		t.Fatalf("packet %#x, %v; want the CONNECT", first, err)
+	}
+	return conn, h.await(t, device)
+}
+
+// connection is the ID of the connection that a check was about.
+func (h *hub) connection(t *testing.T, c check) uint64 {
+	t.Helper()
+	id, err := strconv.ParseUint(strings.TrimPrefix(c.metadata["hubgate-connection"][0], h.epoch()+"/"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

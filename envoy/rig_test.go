@@ -167,6 +167,10 @@ func (a *authorizer) Check(ctx context.Context, request *authv3.CheckRequest) (*
 	case "hanging":
 		<-ctx.Done()
 		return nil, ctx.Err()
+	case "hold":
+		answer := allowance(name)
+		answer.DynamicMetadata.Fields["hold"] = structpb.NewStringValue("true")
+		return answer, nil
 	default:
 		return allowance(name), nil
 	}
