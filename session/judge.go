@@ -168,11 +168,7 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 	if h == nil {
 		return
 	}
-	// The hub itself first: that decides without any device.
-	whole := provision.MustEnd(provision.Session{}, hub, nil)
-	if whole == provision.EndDeviceGone {
-		whole = ""
-	}
+	whole := wholeHub(hub)
 	anew := hub != nil && !h.created.IsZero() && !h.created.Equal(hub.CreatedAt)
 	verdicts := make(map[[32]byte]provision.EndReason) // anchors are few, and costly to compare
 	for c := range h.connections {
@@ -194,6 +190,15 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 	if hub != nil {
 		h.name, h.created = hub.Name, hub.CreatedAt
 	}
+}
+
+// wholeHub says why none of a hub's sessions may go on, "" if that depends on
+// their devices.
+func wholeHub(hub *provision.Hub) provision.EndReason {
+	if reason := provision.MustEnd(provision.Session{}, hub, nil); reason != provision.EndDeviceGone {
+		return reason
+	}
+	return ""
 }
 
 // judgeHubsOf judges a link's connections by what can be known of their hubs

@@ -254,11 +254,11 @@ func (t *Tracker) identify(c *connection, m *link.Open) error {
 		t.allowed.Invalidate(m.Session)
 		c.detailed = true
 	} else {
-		s = provision.Session{ID: m.Session, Hub: hub, Device: device, Protocol: provision.TCP}
-		if s.ID == "" {
-			s.ID = uuid.Must(uuid.NewV7()).String()
+		id, err := uuid.Parse(m.Session)
+		if err != nil {
+			id = uuid.Must(uuid.NewV7())
 		}
-		s.Since = minted(s.ID, t.now())
+		s = provision.Session{ID: id.String(), Hub: hub, Device: device, Protocol: provision.TCP, Since: minted(id, t.now())}
 		s.LastActivity = s.Since
 	}
 	s.Envoy, s.Connection, s.Confirmed = c.link.envoy, c.number, true
@@ -268,12 +268,11 @@ func (t *Tracker) identify(c *connection, m *link.Open) error {
 
 // minted is when a session's ID was made, which was at its check: the ID is a
 // UUIDv7, which holds the time.
-func minted(id string, otherwise time.Time) time.Time {
-	u, err := uuid.Parse(id)
-	if err != nil || u.Version() != 7 {
+func minted(id uuid.UUID, otherwise time.Time) time.Time {
+	if id.Version() != 7 {
 		return otherwise
 	}
-	return time.Unix(u.Time().UnixTime())
+	return time.Unix(id.Time().UnixTime())
 }
 
 // closed takes in that a connection is closed, whoever closed it. The lock is

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"github.com/google/uuid"
+
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -9,9 +11,11 @@ import (
 // or has closed. Delivery of access logs is best effort, so each entry keeps
 // the session for a while. It does not block.
 func (t *Tracker) Logged(s provision.Session, received uint64, closed bool) {
-	if s.ID == "" {
-		return
+	id, err := uuid.Parse(s.ID)
+	if err != nil {
+		return // no session of ours
 	}
+	s.ID = id.String()
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -19,7 +23,7 @@ func (t *Tracker) Logged(s provision.Session, received uint64, closed bool) {
 	switch {
 	case c == nil && closed:
 		// Opened before this process began, or logged to another one.
-		c = t.logs(s)
+		c = t.logs(s, id)
 		t.closed(c)
 		return
 	case closed:
@@ -29,7 +33,7 @@ func (t *Tracker) Logged(s provision.Session, received uint64, closed bool) {
 		t.metrics.dropped.Inc()
 		return
 	case c == nil:
-		c = t.logs(s)
+		c = t.logs(s, id)
 	}
 	c.heard = now
 	if received > c.bytes && now.After(c.session.LastActivity) {
@@ -40,7 +44,7 @@ func (t *Tracker) Logged(s provision.Session, received uint64, closed bool) {
 }
 
 // logs adds a connection that an access log told of.
-func (t *Tracker) logs(s provision.Session) *connection {
+func (t *Tracker) logs(s provision.Session, id uuid.UUID) *connection {
 	c := &connection{number: s.Connection, told: s.ID, opened: true, heard: t.now()}
 	if known, ok := t.allowed.GetIfPresent(s.ID); ok && known.Hub == s.Hub && known.Device == s.Device {
 		t.allowed.Invalidate(s.ID)
@@ -48,7 +52,7 @@ func (t *Tracker) logs(s provision.Session) *connection {
 		s, c.detailed = known, true
 	}
 	s.Protocol, s.Confirmed = provision.TCP, true
-	s.Since = minted(s.ID, t.now())
+	s.Since = minted(id, t.now())
 	if s.LastActivity.IsZero() {
 		s.LastActivity = s.Since
 	}

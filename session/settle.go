@@ -27,6 +27,16 @@ func (t *Tracker) want(c *connection) {
 
 func (t *Tracker) settle(ctx context.Context, c *connection) {
 	err := t.settleOnce(ctx, c)
+	var reason provision.EndReason
+	if err != nil {
+		// The Gate may know enough of the hub without the store.
+		t.mu.Lock()
+		id := c.session.Hub
+		t.mu.Unlock()
+		if hub, err := t.gate.CurrentHub(ctx, id); err == nil {
+			reason = wholeHub(hub)
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	again := c.again
@@ -37,6 +47,9 @@ func (t *Tracker) settle(ctx context.Context, c *connection) {
 		t.want(c)
 	case err == nil:
 	case !c.gone:
+		if reason != "" {
+			t.end(c, reason)
+		}
 		t.unsettled[c] = struct{}{}
 		t.retry(err)
 	case c.remove && c.link != nil && !c.link.gone:
@@ -98,9 +111,15 @@ func (t *Tracker) settleOnce(ctx context.Context, c *connection) error {
 
 // record writes the session and returns its device, nil if that is gone.
 func (t *Tracker) record(ctx context.Context, s *provision.Session) (*provision.Device, bool, error) {
-	device, alone, err := t.store.PutSession(ctx, *s)
-	if err == nil && s.DeviceName == "" {
-		s.DeviceName = device.Name
+	var device provision.Device
+	var alone bool
+	var err error
+	if s.DeviceName == "" { // which neither the Envoy nor its record told
+		if device, err = t.store.DeviceByID(ctx, s.Hub, s.Device); err == nil {
+			s.DeviceName = device.Name
+		}
+	}
+	if err == nil {
 		device, alone, err = t.store.PutSession(ctx, *s)
 	}
 	switch {
