@@ -23,7 +23,7 @@ func (c *Clock) Now() time.Time {
 	return time.Now().Add(c.ahead)
 }
 
-// freeze stops the clock, so that only advance moves it, and returns its time.
+// freeze stops the clock, so that only Advance moves it, and returns its time.
 func (c *Clock) freeze() time.Time {
 	now := c.Now().UTC().Round(0)
 	c.mu.Lock()
@@ -32,8 +32,8 @@ func (c *Clock) freeze() time.Time {
 	return now
 }
 
-// advance moves the clock. A server's own clock stays as it is.
-func (c *Clock) advance(d time.Duration) {
+// Advance moves the clock. A server's own clock stays as it is.
+func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ahead += d

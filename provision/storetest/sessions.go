@@ -247,9 +247,9 @@ func testSessionPending(t *testing.T, f Fixture) {
 	put(ctx, t, s, nobodys, true)
 	put(ctx, t, s, late, false)
 	put(ctx, t, s, never, false)
-	f.Clock.advance(provision.PendingSession - time.Nanosecond)
+	f.Clock.Advance(provision.PendingSession - time.Nanosecond)
 	wantSessions(ctx, t, f, "at the last moment", devices[0], nobodys, late, never)
-	f.Clock.advance(time.Nanosecond)
+	f.Clock.Advance(time.Nanosecond)
 	wantSessions(ctx, t, f, "after it", devices[0])
 	wantRecorded(ctx, t, f, "no more pending", envoy, late, never)
 	wantRecorded(ctx, t, f, "of an Envoy that never asks", nobodys.Envoy)
@@ -257,7 +257,7 @@ func testSessionPending(t *testing.T, f Fixture) {
 	late.Confirmed = true
 	put(ctx, t, s, late, false)
 	wantSessions(ctx, t, f, "one confirmed late", devices[0], late)
-	f.Clock.advance(provision.LostEnvoyKept)
+	f.Clock.Advance(provision.LostEnvoyKept)
 	must(t, s.RenewEnvoy(ctx, envoy, lease))
 	wantSessions(ctx, t, f, "much later", devices[0], late)
 	wantRecorded(ctx, t, f, "much later", envoy, late)
@@ -281,7 +281,7 @@ func testSessionLease(t *testing.T, f Fixture) {
 	must(t, s.RenewEnvoy(ctx, envoy, time.Millisecond))
 	gone := func(s Store) func() bool {
 		return func() bool {
-			f.Clock.advance(2 * time.Second) // a handle may remember the lease for one
+			f.Clock.Advance(2 * time.Second) // a handle may remember the lease for one
 			left := got(s.DeviceSessions(ctx, d.Hub, d.ID))(t)
 			return len(left) == 1 && left[0].ID == other.ID
 		}
