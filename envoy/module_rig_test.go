@@ -29,6 +29,7 @@ type hub struct {
 	hello    *link.Hello
 	conn     *link.Conn // nil while there is none
 	down     bool       // refuses connections
+	conns    int        // how many there have been
 	open     map[uint64]*link.Open
 	snapshot map[uint64]*link.Open // being received
 	active   map[uint64]int
@@ -76,6 +77,7 @@ func (h *hub) serve(raw net.Conn) {
 		return
 	}
 	h.hello, h.conn = hello, conn
+	h.conns++
 	h.mu.Unlock()
 	for {
 		m, err := conn.Read()
@@ -178,6 +180,13 @@ func (h *hub) epoch() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.hello.Epoch
+}
+
+// links is how many connections there have been.
+func (h *hub) links() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conns
 }
 
 // name is how checks name a connection.
