@@ -131,7 +131,9 @@ type family struct {
 func newFamily(t *testing.T) family {
 	t.Helper()
 	root := func(name string) *pki.Authority { return must(pki.NewRoot(name + " " + t.Name()))(t) }
-	below := func(a *pki.Authority, name string) *pki.Authority { return must(a.Intermediate(name + " " + t.Name()))(t) }
+	below := func(a *pki.Authority, name string) *pki.Authority {
+		return must(a.Intermediate(name + " " + t.Name()))(t)
+	}
 	f := family{root: root("Root"), next: root("Next Root"), stranger: root("Stranger")}
 	f.plant = below(f.root, "Plant")
 	f.line = below(f.plant, "Line")
