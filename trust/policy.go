@@ -49,23 +49,18 @@ func allowsClientAuth(c *x509.Certificate) bool {
 	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
-// checkPath applies the rules that depend on the path (leaf first, anchor last),
-// then asks crypto/x509 about exactly this path.
-func checkPath(path []*node, now time.Time) *Error {
-	for i, n := range path[1:] {
-		if failure := checkAny(n, now); failure != nil {
-			return failure
-		}
-		// i intermediates are between n and the leaf. Like crypto/x509, and
-		// unlike RFC 5280, 6.1.4, this counts self-issued ones.
-		if most := n.cert.MaxPathLen; most >= 0 && i > most {
-			return n.fail(Untrusted, "the path length of CA %s is broken: %d CAs are below it, and it allows %d", subject(n.cert), i, most)
-		}
+// checkPathLength applies the one rule that depends on a certificate's place: how
+// many intermediates are between it and the leaf. Like crypto/x509, and unlike
+// RFC 5280, 6.1.4, it counts self-issued ones.
+func checkPathLength(n *node, below int) *Error {
+	if most := n.cert.MaxPathLen; most >= 0 && below > most {
+		return n.fail(Untrusted, "the path length of CA %s is broken: %d CAs are below it, and it allows %d", subject(n.cert), below, most)
 	}
-	return lastWord(path, now)
+	return nil
 }
 
-// lastWord is x509.Verify with nothing else to choose from. It catches what the
+// lastWord is x509.Verify of a path (leaf first, anchor last), with nothing else
+// to choose from. It catches what the
 // rules here do not look at, such as name constraints and policies, and whatever
 // they missed.
 func lastWord(path []*node, now time.Time) *Error {

@@ -21,8 +21,8 @@ type Options struct {
 }
 
 const (
-	// maxPaths bounds the paths of valid signatures whose policy is checked.
-	// More than a few exist only where CAs cross-signed each other.
+	// maxPaths bounds the paths that crypto/x509 is asked about. More than one
+	// is needed only where it enforces what the rules here do not.
 	maxPaths = 8
 	// maxSteps bounds the search for such paths through a bundle's known
 	// intermediates.
@@ -47,7 +47,7 @@ func (b *Bundle) Verify(c *Chain, opts Options) (Path, error) {
 	if opts.Budget == nil {
 		opts.Budget = new(Budget)
 	}
-	s := &search{bundle: b, chain: c, opts: opts, issuers: make(map[*node][]*node)}
+	s := &search{bundle: b, chain: c, opts: opts, issuers: make(map[*node][]*node), faults: make(map[*node]*Error)}
 	path, err := s.run()
 	if err != nil {
 		return Path{}, err
@@ -70,11 +70,12 @@ type search struct {
 	checked    []verdict
 	issuers    map[*node][]*node // verified here: the leaf's and the presented certificates'
 
-	steps     int       // of the search for paths
-	tried     [][]*node // paths judged
-	refused   *Error    // the first of their failures
-	forged    *Error    // the first signature that failed
-	exhausted bool      // the budget kept an edge from being checked
+	faults    map[*node]*Error // what rules it out on every path; nil if nothing does
+	steps     int              // of the search for paths
+	tried     [][]*node        // paths that crypto/x509 refused
+	refused   *Error           // the first failure of policy
+	forged    *Error           // the first signature that failed
+	exhausted bool             // the budget kept an edge from being checked
 }
 
 // edge is a claim: by name, issuer signed subject.
@@ -160,7 +161,7 @@ func (s *search) rank(issuer, subject *node) int {
 }
 
 // next takes the best edge. Second issuers come last: they matter only if the
-// leaf is signed and its first path was refused.
+// leaf is signed, and its first path refused or going through one CA twice.
 func (s *search) next() (edge, bool) {
 	for len(s.edges) > 0 {
 		e := s.edges[0]
@@ -171,7 +172,7 @@ func (s *search) next() (edge, bool) {
 		}
 		return e, true
 	}
-	if s.refused == nil || len(s.alternates) == 0 {
+	if len(s.alternates) == 0 || len(s.issuers[s.chain.leaf]) == 0 {
 		return edge{}, false
 	}
 	e := s.alternates[0]
@@ -219,8 +220,7 @@ func (s *search) judge() (Path, bool) {
 		return Path{}, false
 	}
 	if s.refused == nil {
-		if failure := checkLeaf(leaf, s.opts.Now); failure != nil {
-			s.refuse(failure)
+		if s.refuse(checkLeaf(leaf, s.opts.Now)) {
 			return Path{}, true
 		}
 	}
@@ -229,25 +229,26 @@ func (s *search) judge() (Path, bool) {
 		if path == nil {
 			return Path{}, len(s.tried) >= maxPaths
 		}
-		s.tried = append(s.tried, path)
-		failure := checkPath(path, s.opts.Now)
-		if failure == nil {
+		if !s.refuse(lastWord(path, s.opts.Now)) {
 			s.refused = nil
 			return newPath(path), true
 		}
-		s.refuse(failure)
+		s.tried = append(s.tried, path)
 	}
 }
 
-func (s *search) refuse(failure *Error) {
-	if s.refused == nil {
+// refuse keeps the first failure, and tells whether this is one.
+func (s *search) refuse(failure *Error) bool {
+	if s.refused == nil && failure != nil {
 		failure.Signed = true
 		s.refused = failure
 	}
+	return failure != nil
 }
 
-// climb completes a path (leaf first) to an anchor, over verified edges, to one
-// that was not tried; nil if there is none.
+// climb completes a path (leaf first) to an anchor, over verified edges and
+// certificates that policy allows there, to one that was not tried; nil if there
+// is none. A path of expired certificates costs no more than a look at each.
 func (s *search) climb(path []*node) []*node {
 	if s.steps++; s.steps > maxSteps || len(s.tried) >= maxPaths {
 		return nil
@@ -261,7 +262,7 @@ func (s *search) climb(path []*node) []*node {
 	}
 	for _, issuers := range [][]*node{at.issuers, s.issuers[at]} {
 		for _, issuer := range issuers {
-			if slices.ContainsFunc(path, issuer.sameEntity) {
+			if slices.ContainsFunc(path, issuer.sameEntity) || s.refuse(s.fault(issuer, len(path)-1)) {
 				continue
 			}
 			if found := s.climb(append(path, issuer)); found != nil {
@@ -272,6 +273,20 @@ func (s *search) climb(path []*node) []*node {
 	return nil
 }
 
+// fault is what policy has against the certificate with so many others between
+// it and the leaf.
+func (s *search) fault(n *node, below int) *Error {
+	failure, known := s.faults[n]
+	if !known {
+		failure = checkAny(n, s.opts.Now)
+		s.faults[n] = failure
+	}
+	if failure != nil {
+		return failure
+	}
+	return checkPathLength(n, below)
+}
+
 // explain says why no path of valid signatures was found.
 func (s *search) explain() *Error {
 	leaf := s.chain.leaf
@@ -279,7 +294,9 @@ func (s *search) explain() *Error {
 	case selfSigned(leaf.cert):
 		return leaf.fail(Untrusted, "the leaf %s is self-signed", subject(leaf.cert))
 	case len(s.issuers[leaf]) > 0:
-		return leaf.fail(Untrusted, "the leaf %s is signed under a trust anchor only through CAs that certify each other", subject(leaf.cert))
+		failure := leaf.fail(Untrusted, "the CAs above the leaf %s certify each other in more ways than are followed", subject(leaf.cert))
+		failure.Signed = true
+		return failure
 	case s.exhausted:
 		failure := leaf.fail(Untrusted, "no path to a trust anchor was found within %d signature checks", MaxSignatureChecks)
 		failure.exhausted = true
