@@ -1,10 +1,22 @@
 package session
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/google/uuid"
 
 	"github.com/hubgate/hubgate/provision"
 )
+
+// logEpoch begins what stands for the epoch where an access log tells of a
+// session.
+const logEpoch = "log/"
+
+// ofLibrary reports whether a session is one of an Envoy with the library.
+func ofLibrary(s provision.Session) bool {
+	return s.Envoy.Epoch != "" && !strings.HasPrefix(s.Envoy.Epoch, logEpoch)
+}
 
 // Logged takes in what the access log of an Envoy without the library says of a
 // session: that its connection is open, with that many bytes received so far,
@@ -21,6 +33,8 @@ func (t *Tracker) Logged(s provision.Session, received uint64, closed bool) {
 	defer t.mu.Unlock()
 	c := t.logged[s.ID]
 	switch {
+	case c == nil && t.linked(s):
+		return // the link says it better
 	case c == nil && closed:
 		// Opened before this process began, or logged to another one.
 		c = t.logs(s, id)
@@ -43,6 +57,15 @@ func (t *Tracker) Logged(s provision.Session, received uint64, closed bool) {
 	t.want(c)
 }
 
+// linked reports whether the session is one of an Envoy with the library, as
+// far as that is known here.
+func (t *Tracker) linked(s provision.Session) bool {
+	if known, ok := t.allowed.GetIfPresent(s.ID); ok && ofLibrary(known) {
+		return true
+	}
+	return slices.ContainsFunc(t.ofDevice(s.Device), func(c *connection) bool { return c.session.ID == s.ID })
+}
+
 // logs adds a connection that an access log told of.
 func (t *Tracker) logs(s provision.Session, id uuid.UUID) *connection {
 	c := &connection{number: s.Connection, told: s.ID, opened: true, heard: t.now()}
@@ -58,7 +81,7 @@ func (t *Tracker) logs(s provision.Session, id uuid.UUID) *connection {
 	}
 	// Which process the Envoy is, nobody tells, so each session lives by a
 	// lease of its own.
-	s.Envoy.Epoch = "log/" + s.ID
+	s.Envoy.Epoch = logEpoch + s.ID
 	t.count++
 	t.logged[s.ID] = c
 	t.bind(c, s)

@@ -459,7 +459,6 @@ func (r *replica) logged(texts ...string) int {
 	return n
 }
 
-
 func newSessionID() string { return uuid.Must(uuid.NewV7()).String() }
 
 var discard = slog.New(slog.DiscardHandler)
