@@ -80,12 +80,28 @@ func startFront(t *testing.T, hubgate string, u upstreams) *front {
 	}
 	start(t, process.Spec{
 		Name: "Envoy", Path: binary,
-		Args: []string{"-c", write(t, "envoy.yaml", config), "--concurrency", "2", "--disable-hot-restart", "--log-level", "warn"},
+		Args: []string{"-c", write(t, "envoy.yaml", withRoute(t, config)), "--concurrency", "2", "--disable-hot-restart", "--log-level", "warn"},
 		Ready: func(ctx context.Context) error {
 			return errors.Join(process.Accepts(f.https)(ctx), process.Accepts(f.mqtt)(ctx))
 		},
 	})
 	return f
+}
+
+// routed is a device whose requests an operator's route answers with 202.
+const routed = "SN-routed"
+
+// withRoute adds that route: what selects it must be hubgate's word alone.
+func withRoute(t *testing.T, config []byte) []byte {
+	t.Helper()
+	const first = "              - match:\n                  prefix: /\n"
+	route := "              - match: {prefix: /, headers: [{name: x-device-name, string_match: {exact: " + routed + "}}]}\n" +
+		"                direct_response: {status: 202}\n"
+	changed := strings.Replace(string(config), first, route+first, 1)
+	if changed == string(config) {
+		t.Fatal("the generated configuration has another form than this test knows")
+	}
+	return []byte(changed)
 }
 
 // dial is a device about to connect.

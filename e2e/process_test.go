@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/internal/process"
@@ -322,51 +321,5 @@ func TestOutage(t *testing.T) {
 	case <-i.running.Done():
 		t.Errorf("hubgate (process %d) ended", pid)
 	default:
-	}
-}
-
-// TestDemo runs the demo as a newcomer does and reads its table.
-func TestDemo(t *testing.T) {
-	t.Parallel()
-	binary := must(hubgate())(t)
-	began := time.Now()
-	c := exec.CommandContext(timeout(t, startTimeout), binary, "demo", "--once")
-	temp := t.TempDir()
-	if len(temp) > 60 { // its sockets have to fit
-		temp = must(os.MkdirTemp("", "demo"))(t)
-		t.Cleanup(func() { _ = os.RemoveAll(temp) })
-	}
-	c.Env = append(os.Environ(), "TMPDIR="+temp)
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	t.Logf("in %s:\n%s", time.Since(began).Round(time.Millisecond), out)
-	table := strings.Join(strings.Fields(string(out)), " ") // without its alignment
-	for _, row := range []string{
-		"HTTPS sensor-0001 first connection created, status 200 device_provisioned",
-		"HTTPS sensor-0001 second connection admitted, status 200 device_known",
-		"MQTT sensor-0002 first connection created, message went through device_provisioned",
-		"MQTT sensor-0002 second connection admitted, message went through device_known",
-		"HTTPS sensor-0001 same name, from a foreign CA refused, status 403 chain_untrusted",
-		"MQTT sensor-0001 same name, from a foreign CA refused, TLS alert chain_incomplete",
-		"HTTPS sensor-0004 certificate of last year refused, status 403 certificate_expired",
-		"MQTT sensor-0004 certificate of last year refused, TLS alert certificate_expired",
-		"HTTPS pump-0001 unknown, hub creates none refused, status 403 device_unknown",
-		"MQTT pump-0001 unknown, hub creates none refused, TLS alert device_unknown",
-		"sensor-0001 factory Auto-provisioned by 127.0.0.11",
-		"sensor-0002 factory Auto-provisioned by 127.0.0.12",
-		"factory/sensor-0001 device was auto-provisioned from 127.0.0.11",
-		"factory/sensor-0002 device was auto-provisioned from 127.0.0.12",
-	} {
-		if !strings.Contains(table, row) {
-			t.Errorf("no row %q", row)
-		}
-	}
-	if strings.Contains(table, "UNEXPECTED") {
-		t.Error("a row is not as it should be")
-	}
-	if left, err := os.ReadDir(temp); err != nil || len(left) != 0 {
-		t.Errorf("the demo left %v, %v", left, err)
 	}
 }

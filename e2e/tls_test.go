@@ -11,13 +11,16 @@ import (
 	"github.com/hubgate/hubgate/provision"
 )
 
-// forgedHeaders: what a device says about itself in headers never counts and
-// never gets through, over HTTP/1.1 and HTTP/2. connect checks what the
-// backend saw.
+// forgedHeaders: what a device says about itself in headers never counts,
+// selects no route and never gets through, over HTTP/1.1 and HTTP/2. connect
+// checks what the backend saw.
 func forgedHeaders(t *testing.T, w *world) {
 	v := newVendor(t)
 	hub := w.hub(t, anchors(v.root.Certificate))
 	victim := w.expect(t, provision.HTTP, as(v.device(t, "SN-victim")), provision.DeviceProvisioned)
+	if a, err := w.get(t.Context(), as(v.device(t, routed))); err != nil || a.status != http.StatusAccepted {
+		t.Fatalf("the device with a route of its own got %+v, %v", a, err)
+	}
 	pem := strings.NewReplacer("\n", "%0A", " ", "%20").Replace("-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")
 	for _, http2 := range []bool{false, true} {
 		name := fmt.Sprintf("SN-%t", http2)
@@ -28,6 +31,7 @@ func forgedHeaders(t *testing.T, w *world) {
 			{"X-Forwarded-Client-Cert": {`Hash=00;Cert="` + pem + `";Chain="` + pem + `"`, "Hash=01"}},
 			{"x-forwarded-client-cert": {`By=x;Hash=00,Hash=01;Subject="CN=SN-victim"`}},
 			{"X-Hub-Id": {"forged", hub.ID.String()}, "X-Device-Id": {victim.Device.String()}, "X-Device-Name": {"SN-victim"}},
+			{"X-Device-Name": {routed}},
 			{"X-HUB-ID": {"forged"}, "x-device-id": {"forged"}, "X-DEVICE-whatever": {"forged"}},
 		} {
 			chip.header = header
@@ -54,8 +58,8 @@ func forgedHeaders(t *testing.T, w *world) {
 			}
 		}
 	}
-	if n := len(w.devices(t, hub.ID)); n != 3 {
-		t.Errorf("%d devices, want 3", n)
+	if n := len(w.devices(t, hub.ID)); n != 4 {
+		t.Errorf("%d devices, want 4", n)
 	}
 }
 
