@@ -33,7 +33,7 @@ func (b *builder) mqttListener() *listenerv3.Listener {
 func (b *builder) brokerCluster() *clusterv3.Cluster {
 	c := b.cluster(clusterSpec{name: brokerName, addresses: b.options.MQTT.Brokers})
 	if b.options.MQTT.ProxyTLVs {
-		c.TransportSocket = b.proxyTLVs()
+		c.TransportSocket = b.proxyHeader()
 	}
 	return c
 }
@@ -58,7 +58,7 @@ func (b *builder) connectionAuthz() *extauthzv3.ExtAuthz {
 
 // brokerProxy opens the broker's side only when data has passed the check.
 func (b *builder) brokerProxy() *tcpproxyv3.TcpProxy {
-	return &tcpproxyv3.TcpProxy{
+	proxy := &tcpproxyv3.TcpProxy{
 		StatPrefix:          mqttName,
 		ClusterSpecifier:    &tcpproxyv3.TcpProxy_Cluster{Cluster: brokerName},
 		IdleTimeout:         durationpb.New(b.options.MQTT.IdleTimeout),
@@ -67,4 +67,10 @@ func (b *builder) brokerProxy() *tcpproxyv3.TcpProxy {
 		MaxEarlyDataBytes:   wrapperspb.UInt32(bufferLimit),
 		AccessLog:           b.accessLog(connectionLogFields),
 	}
+	if b.options.MQTT.ProxyTLVs {
+		proxy.ProxyProtocolTlvs = identityTLVs()
+		// A load balancer's TLVs of these types would be a device's word.
+		proxy.ProxyProtocolTlvMergePolicy = tcpproxyv3.ProxyProtocolTlvMergePolicy_OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD
+	}
+	return proxy
 }

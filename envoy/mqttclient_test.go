@@ -33,7 +33,7 @@ func packet(first byte, body string) string {
 		}
 		length = append(length, byte(n)|0x80)
 	}
-	return string(first) + string(length) + body
+	return string([]byte{first}) + string(length) + body
 }
 
 // str is a string of MQTT.
@@ -142,14 +142,11 @@ func startMosquitto(t *testing.T) string {
 	port := address[strings.LastIndex(address, ":")+1:]
 	for file, content := range map[string]string{
 		acl:    "pattern readwrite %u/#\n",
-		config: fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nacl_file %s\nlog_type all\n", port, acl),
+		config: fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nacl_file %s\nuser root\n", port, acl),
 	} {
-		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := os.Chmod(dir, 0o755); err != nil { // mosquitto drops its rights
-		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

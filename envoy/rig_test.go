@@ -171,6 +171,10 @@ func (a *authorizer) Check(ctx context.Context, request *authv3.CheckRequest) (*
 		answer := allowance(name)
 		answer.DynamicMetadata.Fields["hold"] = structpb.NewStringValue("true")
 		return answer, nil
+	case "other": // than the device that all others are
+		answer := allowance(name)
+		answer.DynamicMetadata.Fields["device_id"] = structpb.NewStringValue(strings.Replace(deviceID, "2", "3", 1))
+		return answer, nil
 	default:
 		return allowance(name), nil
 	}
