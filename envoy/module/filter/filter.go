@@ -142,7 +142,7 @@ func (f *Filter) unlimit() {
 
 // Read is the hook for bytes of the device. hubgate has let it in by then.
 func (f *Filter) Read(h Hook, end bool) Action {
-	if f.settings.HTTP {
+	if f.settings.HTTP && f.phase == open {
 		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
 		f.session.Active()
 		return Action{}
@@ -381,8 +381,13 @@ func (f *Filter) closeWith(last []byte, detail string) Action {
 	return action
 }
 
-// Fail closes the connection after a hook that panicked.
-func (f *Filter) Fail() Action { return f.close(Now, "hubgate_internal") }
+// Fail closes the connection after a hook that panicked; f may be nil.
+func (f *Filter) Fail() Action {
+	if f != nil {
+		return f.close(Now, "hubgate_internal")
+	}
+	return Action{Close: Now, Detail: "hubgate_internal", Stop: true}
+}
 
 func (f *Filter) close(how Closing, detail string) Action {
 	f.phase, f.pending = closing, nil

@@ -77,11 +77,11 @@ func Connack(version, code byte) []byte {
 }
 
 // Disconnect tells an MQTT 5 client why its connection ends. The text is left
-// out if the packet would exceed limit, the client's Maximum Packet Size.
+// out if it is no text, or if the packet would exceed limit, the client's
+// Maximum Packet Size.
 func Disconnect(code byte, text string, limit uint32) []byte {
-	text = text[:min(len(text), 1<<10)]
 	packet := []byte{typeDisconnect, 2, code, 0}
-	if text == "" {
+	if text == "" || len(text) > maxString || !isText(text) {
 		return packet
 	}
 	var properties []byte
