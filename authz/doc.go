@@ -8,6 +8,10 @@
 // becomes a provision.Problem, which the Gate counts and logs like any other
 // outcome, so that every check has one line in the log.
 //
+// On the same port Envoys without hubgate's library send their access logs
+// (envoy.service.accesslog.v3), which tell that a connection is still open, or
+// has closed; accesslog.go turns an entry into the session it is about.
+//
 // # What is believed
 //
 // Whoever reaches the port can say what it likes, so the port is for Envoy

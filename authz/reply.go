@@ -117,6 +117,9 @@ func dynamicMetadata(d provision.Decision) *structpb.Struct {
 		fields["hub_id"] = structpb.NewStringValue(d.Hub.String())
 		fields["device_id"] = structpb.NewStringValue(d.Device.String())
 		fields["device_name"] = structpb.NewStringValue(d.DeviceName)
+		if d.Session != "" {
+			fields["session_id"] = structpb.NewStringValue(d.Session)
+		}
 	}
 	return &structpb.Struct{Fields: fields}
 }

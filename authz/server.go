@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -46,6 +47,9 @@ const (
 type Config struct {
 	// Gate decides.
 	Gate Gate
+	// Sessions is told what access logs say of connections. Nil: the
+	// AccessLogService is not served.
+	Sessions Sessions
 	// TLS names the files for mTLS: all three or none. They are read again when
 	// they change.
 	TLS tlsfiles.Config
@@ -70,7 +74,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-// Server serves envoy.service.auth.v3.Authorization and grpc.health.v1.Health.
+// Server serves envoy.service.auth.v3.Authorization, grpc.health.v1.Health and,
+// for Envoys without hubgate's library, envoy.service.accesslog.v3.
 type Server struct {
 	config   Config
 	grpc     *grpc.Server
@@ -115,6 +120,9 @@ func New(c Config) (*Server, error) {
 		metrics: m,
 		slots:   slots,
 	})
+	if c.Sessions != nil {
+		alsv3.RegisterAccessLogServiceServer(s.grpc, &accessLogs{sessions: c.Sessions})
+	}
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	s.SetReady(true)
 	return s, nil
