@@ -1,11 +1,13 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -159,7 +161,7 @@ func unenforcedConstraints(der []byte) string {
 			case base.Class != asn1.ClassContextSpecific:
 				return broken
 			case base.IsCompound || base.Tag != tagEmail && base.Tag != tagDNS && base.Tag != tagURI && base.Tag != tagIP:
-				return fmt.Sprintf("its name constraints limit names of form %s, which is not enforced", formNames[base.Tag])
+				return fmt.Sprintf("its name constraints limit names of form %s, which is not enforced", cmp.Or(formNames[base.Tag], strconv.Itoa(base.Tag)))
 			}
 		}
 	}

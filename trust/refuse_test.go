@@ -113,6 +113,14 @@ func TestParseChainRefuses(t *testing.T) {
 		if _, err := ParseChain(device, [][]byte{big}); err != nil {
 			t.Error(err)
 		}
+		const oneIP = 6 // bytes; one address is one value
+		some := countElements(leafOf(heavy(600 * oneIP)["IPs"]), MaxChainBytes)
+		for more, ok := range map[int]bool{0: true, 1: false} {
+			n := 600 + MaxElements - some + more
+			if _, err := ParseChain(leafOf(heavy(n * oneIP)["IPs"]), nil); (err == nil) != ok {
+				t.Errorf("%d values: %v", MaxElements+more, err)
+			}
+		}
 	})
 }
 
