@@ -59,7 +59,6 @@ type installation struct {
 	store   string // URL
 	metrics string
 	running *process.Process
-	ended   []*process.Process
 }
 
 func install(t *testing.T, store string) *installation {

@@ -49,7 +49,7 @@ func (s *site) get(ctx context.Context, d *device, headers map[string]string) (s
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
 		return response.StatusCode, err

@@ -57,39 +57,39 @@ func Run(ctx context.Context, c Config) error {
 }
 
 func show(ctx context.Context, c Config, envoyBinary, dir string) (err error) {
-	began := time.Now()
-	fmt.Fprintln(c.Out, "Making a vendor root, its intermediate, and devices")
+	began, screen := time.Now(), screen{c.Out}
+	screen.say("Making a vendor root, its intermediate, and devices")
 	f, err := newFactory(dir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.Out, "Starting hubgate on an embedded store, an MQTT broker, an HTTP backend, and Envoy in front of them")
+	screen.say("Starting hubgate on an embedded store, an MQTT broker, an HTTP backend, and Envoy in front of them")
 	s, err := startSite(ctx, siteConfig{dir: dir, hubgate: c.Hubgate, envoy: envoyBinary})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	fmt.Fprintln(c.Out, "Connecting devices")
+	screen.say("Connecting devices")
 	rows, err := s.play(ctx, story(f))
 	if err != nil {
 		return err
 	}
-	if err := s.report(ctx, c.Out, rows); err != nil {
+	if err := s.report(ctx, screen, rows); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Out, "\nThis took %s.\n", time.Since(began).Round(100*time.Millisecond))
+	screen.say("\nThis took %s.", time.Since(began).Round(100*time.Millisecond))
 	if err := unexpected(rows); err != nil || c.Once {
 		return err
 	}
-	s.suggest(c.Out, f.spare)
+	s.suggest(screen, f.spare)
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(c.Out, "\nStopping")
+		screen.say("\nStopping")
 		return nil
 	case <-s.hubgate.Done():
-		return fmt.Errorf("hubgate ended by itself; its log is %s", filepath.Join(dir, hubgateLog))
+		return fmt.Errorf("the hubgate of the demo ended by itself; its log is %s", filepath.Join(dir, hubgateLog))
 	case <-s.envoy.Done():
-		return fmt.Errorf("Envoy ended by itself; its log is %s", filepath.Join(dir, envoyLog))
+		return fmt.Errorf("the Envoy of the demo ended by itself; its log is %s", filepath.Join(dir, envoyLog))
 	}
 }
 

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,53 +12,69 @@ import (
 	"text/tabwriter"
 )
 
+// screen is where people read. That nobody reads any more stops nothing.
+type screen struct{ io.Writer }
+
+func (s screen) say(format string, args ...any) { _, _ = fmt.Fprintf(s, format+"\n", args...) }
+
+// show prints a table whose first row is its head.
+func (s screen) show(rows [][]string) {
+	w := tabwriter.NewWriter(s, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		_, _ = io.WriteString(w, strings.Join(row, "\t")+"\n")
+	}
+	_ = w.Flush()
+}
+
 // report prints what happened, and what hubgate's own commands say about it.
-func (s *site) report(ctx context.Context, out io.Writer, rows []row) error {
-	fmt.Fprintln(out)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PROTOCOL\tDEVICE\tWHAT\tOUTCOME\tREASON")
+func (s *site) report(ctx context.Context, screen screen, rows []row) error {
+	happened := [][]string{{"PROTOCOL", "DEVICE", "WHAT", "OUTCOME", "REASON"}}
 	for _, r := range rows {
 		reason := string(r.reason)
 		if r.err != nil {
 			reason += " (UNEXPECTED: " + r.err.Error() + ")"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.protocol, r.device.name, r.what, r.outcome, reason)
+		happened = append(happened, []string{r.protocol, r.device.name, r.what, r.outcome, reason})
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	screen.say("")
+	screen.show(happened)
+
+	devices := [][]string{{"NAME", "HUB", "DESCRIPTION", "ID"}}
+	for _, hub := range []string{openHub, closedHub} {
+		list, err := s.devices(ctx, hub)
+		if err != nil {
+			return err
+		}
+		devices = append(devices, list...)
 	}
-	if err := s.devices(ctx, out); err != nil {
-		return err
-	}
+	screen.say("\nThe devices that exist now:")
+	screen.show(devices)
+
 	events, err := s.ask(ctx, "event", "tail", "--since", "start", "--follow=false")
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "\nTheir events:\n%s", events)
-	return err
+	screen.say("\nTheir events:\n%s", bytes.TrimSuffix(events, []byte("\n")))
+	return nil
 }
 
-// devices prints the devices of both hubs.
-func (s *site) devices(ctx context.Context, out io.Writer) error {
-	fmt.Fprintln(out, "\nThe devices that exist now:")
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tHUB\tDESCRIPTION\tID")
-	for _, hub := range []string{openHub, closedHub} {
-		text, err := s.ask(ctx, "device", "list", hub, "-o", "json")
-		if err != nil {
-			return err
-		}
-		var list struct {
-			Devices []struct{ ID, Name, Description string }
-		}
-		if err := json.Unmarshal(text, &list); err != nil {
-			return fmt.Errorf("hubgate device list: %w", err)
-		}
-		for _, d := range list.Devices {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", d.Name, hub, d.Description, d.ID)
-		}
+// devices are the devices of a hub: name, hub, description and ID.
+func (s *site) devices(ctx context.Context, hub string) ([][]string, error) {
+	text, err := s.ask(ctx, "device", "list", hub, "-o", "json")
+	if err != nil {
+		return nil, err
 	}
-	return table.Flush()
+	var list struct {
+		Devices []struct{ ID, Name, Description string }
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("hubgate device list: %w", err)
+	}
+	var rows [][]string
+	for _, d := range list.Devices {
+		rows = append(rows, []string{d.Name, hub, d.Description, d.ID})
+	}
+	return rows, nil
 }
 
 // ask runs one of hubgate's commands against the hubgate of the demo.
@@ -73,10 +90,10 @@ func (s *site) ask(ctx context.Context, args ...string) ([]byte, error) {
 }
 
 // suggest prints what the user can do while everything is up.
-func (s *site) suggest(out io.Writer, spare *device) {
+func (s *site) suggest(screen screen, spare *device) {
 	_, httpsPort, _ := strings.Cut(s.https, ":")
 	_, mqttPort, _ := strings.Cut(s.mqtt, ":")
-	fmt.Fprintf(out, `
+	screen.say(`
 Everything stays up until Ctrl-C. %[1]s has not connected yet; in another terminal:
 
   cd %[2]s
@@ -87,6 +104,5 @@ Everything stays up until Ctrl-C. %[1]s has not connected yet; in another termin
   ./hubgate device disable %[7]s %[1]s -c hubgate.yaml    # then try curl again
   ./hubgate explain -c hubgate.yaml --cert %[1]s.pem
 
-Configurations and logs are there, too: hubgate.yaml, envoy.yaml, hubgate.log, envoy.log
-`, spare.name, s.dir, serverCA, spare.host(), httpsPort, mqttPort, openHub)
+Configurations and logs are there, too: hubgate.yaml, envoy.yaml, hubgate.log, envoy.log`, spare.name, s.dir, serverCA, spare.host(), httpsPort, mqttPort, openHub)
 }

@@ -119,7 +119,7 @@ func (s *site) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("/readyz says %s", response.Status)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,7 +40,7 @@ func startBackend(ctx context.Context) (*backend, error) {
 func hello(w http.ResponseWriter, r *http.Request) {
 	h := r.Header
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprint(w, greeting(h.Get("x-device-name"), h.Get("x-device-id"), h.Get("x-hub-id")))
+	_, _ = io.WriteString(w, greeting(h.Get("x-device-name"), h.Get("x-device-id"), h.Get("x-hub-id")))
 }
 
 // greeting is the backend's answer to a device.
