@@ -163,7 +163,7 @@ func TestEnd(t *testing.T) {
 			tc.before(e)
 			e.End(0x87, "why")
 			if e.woken.Load() != 1 {
-				t.Fatalf("woken %d times, want once", e.woken)
+				t.Fatalf("woken %d times, want once", e.woken.Load())
 			}
 			a := e.Scheduled()
 			if string(a.Device) != tc.device || a.Close != tc.close || a.Detail != "hubgate_ended" {
