@@ -23,6 +23,7 @@ import (
 // Defaults of what the file does not say.
 const (
 	DefaultAuthzListen   = "127.0.0.1:9191"
+	DefaultLinkListen    = "127.0.0.1:9194"
 	DefaultMetricsListen = "127.0.0.1:9193"
 	// DefaultStore is where devices are kept, in the directory of the
 	// configuration file (without one: the working directory).
@@ -43,6 +44,7 @@ type Config struct {
 	// is, or gives a new one the default number.
 	Partitions int
 	Authz      Authz
+	Link       Link
 	Admin      Admin
 	Metrics    Metrics
 	Log        Log
@@ -93,6 +95,17 @@ type Authz struct {
 	MaxInFlight int
 	// Opaque keeps the reason of a denial from the device.
 	Opaque bool
+}
+
+// Link is the listener of the links to Envoys that have hubgate's library.
+type Link struct {
+	// Listen is host:port or unix:///path.
+	Listen string
+	// TLS is nil on a listener without it.
+	TLS *TLS
+	// Insecure says outright that a listener without TLS that other hosts
+	// reach is meant.
+	Insecure bool
 }
 
 // TLS names the files of a mutual TLS listener; they exist and fit together.
@@ -179,7 +192,7 @@ func (l *loader) parse(data []byte) *Config {
 		return nil
 	}
 	top := l.section(root, "", "domain", "store", "store_password_file", "store_ca_file", "partitions",
-		"authz", "admin", "metrics", "log", "hubs")
+		"authz", "link", "admin", "metrics", "log", "hubs")
 	return l.config(top)
 }
 
@@ -190,8 +203,9 @@ func (l *loader) config(top *section) *Config {
 	c.Store = l.store(top)
 	c.Partitions = top.integer("partitions", 0, 1, maxPartitions)
 	c.Authz = l.authz(top)
+	c.Link = l.link(top, c.Authz)
 	c.Admin = l.admin(top, c.Store)
-	c.Metrics = l.metrics(top, c.Authz)
+	c.Metrics = l.metrics(top, c.Authz, c.Link)
 	c.Log = l.log(top)
 	c.Hubs = l.hubs(top)
 	return c

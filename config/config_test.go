@@ -75,6 +75,10 @@ func TestFull(t *testing.T) {
 			MaxInFlight: 2048,
 			Opaque:      true,
 		},
+		Link: Link{
+			Listen: "unix:///run/hubgate/link.sock",
+			TLS:    &TLS{Cert: dir + "/authz.crt", Key: dir + "/authz.key", ClientCA: dir + "/envoy-ca.pem"},
+		},
 		Admin:   Admin{Socket: "/run/hubgate/admin.sock"},
 		Metrics: Metrics{Listen: "[::]:9193"},
 		Log:     Log{Level: slog.LevelWarn, JSON: true},
@@ -125,6 +129,7 @@ func TestDefault(t *testing.T) {
 	want := &Config{
 		Store:   Store{Path: filepath.Join(dir, "hubgate.db")},
 		Authz:   Authz{Listen: "127.0.0.1:9191"},
+		Link:    Link{Listen: "127.0.0.1:9194"},
 		Admin:   Admin{Socket: filepath.Join(dir, "hubgate.db.sock")},
 		Metrics: Metrics{Listen: "127.0.0.1:9193"},
 	}

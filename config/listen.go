@@ -36,33 +36,52 @@ const maxInFlightLimit = 1 << 20
 func (l *loader) authz(top *section) Authz {
 	s := top.sub("authz", "listen", "tls", "insecure", "max_in_flight", "deny_detail")
 	a := Authz{
-		Listen:      DefaultAuthzListen,
 		MaxInFlight: s.integer("max_in_flight", 0, 1, maxInFlightLimit),
 		Opaque:      s.choice("deny_detail", "full", "full", "opaque") == "opaque",
 	}
-	before := len(l.problems)
-	a.Insecure = s.boolean("insecure", false)
-	unclear := len(l.problems) > before
-	a.TLS = l.tls(s)
-	if !s.has("listen") {
-		return a
-	}
-	a.Listen = s.str("listen")
-	if a.Listen == "" {
-		return a
-	}
-	loopback, err := checkListen(a.Listen, true)
-	switch {
-	case err != nil:
-		s.problem("listen", "%v", err)
-	case !loopback && !s.has("tls") && !a.Insecure && !unclear:
-		s.problem("listen", "%s can be reached from other hosts, and whoever reaches it can create devices: "+
-			"set authz.tls with cert, key and client_ca, or say authz.insecure: true", a.Listen)
-	}
+	a.Listen, a.TLS, a.Insecure = l.guarded(s, DefaultAuthzListen, "create devices")
 	return a
 }
 
-func (l *loader) metrics(top *section, a Authz) Metrics {
+func (l *loader) link(top *section, a Authz) Link {
+	s := top.sub("link", "listen", "tls", "insecure")
+	var k Link
+	k.Listen, k.TLS, k.Insecure = l.guarded(s, DefaultLinkListen, "make connections look open or closed")
+	if s.has("listen") && taken(k.Listen, a.Listen) {
+		s.problem("listen", "%s is taken by authz.listen: use another port", k.Listen)
+	}
+	return k
+}
+
+// guarded reads a listener that is for Envoys alone, with what guards it. danger
+// is what anybody could do who reaches it.
+func (l *loader) guarded(s *section, otherwise, danger string) (listen string, files *TLS, insecure bool) {
+	before := len(l.problems)
+	insecure = s.boolean("insecure", false)
+	unclear := len(l.problems) > before
+	files = l.tls(s)
+	if !s.has("listen") {
+		return otherwise, files, insecure
+	}
+	listen = s.str("listen")
+	if listen == "" {
+		return otherwise, files, insecure
+	}
+	loopback, err := checkListen(listen, true)
+	switch {
+	case err != nil:
+		s.problem("listen", "%v", err)
+	case !loopback && !s.has("tls") && !insecure && !unclear:
+		s.problem("listen", "%s can be reached from other hosts, and whoever reaches it can %s: "+
+			"set %s with cert, key and client_ca, or say %s: true", listen, danger, s.key("tls"), s.key("insecure"))
+	}
+	return listen, files, insecure
+}
+
+// taken reports whether two listeners are the same; port 0 is any.
+func taken(a, b string) bool { return a == b && !strings.HasSuffix(a, ":0") }
+
+func (l *loader) metrics(top *section, a Authz, k Link) Metrics {
 	s := top.sub("metrics", "listen")
 	m := Metrics{Listen: DefaultMetricsListen}
 	if !s.has("listen") {
@@ -75,8 +94,10 @@ func (l *loader) metrics(top *section, a Authz) Metrics {
 	switch _, err := checkListen(m.Listen, false); {
 	case err != nil:
 		s.problem("listen", "%v", err)
-	case m.Listen == a.Listen && !strings.HasSuffix(m.Listen, ":0"):
+	case taken(m.Listen, a.Listen):
 		s.problem("listen", "%s is taken by authz.listen: use another port", m.Listen)
+	case taken(m.Listen, k.Listen):
+		s.problem("listen", "%s is taken by link.listen: use another port", m.Listen)
 	}
 	return m
 }

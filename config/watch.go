@@ -266,6 +266,8 @@ func needRestart(before, after *Config) []string {
 		"authz.tls":           !sameFiles(before.Authz.TLS, after.Authz.TLS),
 		"authz.deny_detail":   before.Authz.Opaque != after.Authz.Opaque,
 		"authz.max_in_flight": before.Authz.MaxInFlight != after.Authz.MaxInFlight,
+		"link.listen":         before.Link.Listen != after.Link.Listen,
+		"link.tls":            !sameFiles(before.Link.TLS, after.Link.TLS),
 		"admin.socket":        before.Admin.Socket != after.Admin.Socket,
 		"metrics.listen":      before.Metrics.Listen != after.Metrics.Listen,
 		"log.format":          before.Log.JSON != after.Log.JSON,
