@@ -98,11 +98,6 @@ func text(fields map[string]*structpb.Value, key string) string { return fields[
 // isEnd reports whether the entry is a connection's last. An Envoy that does
 // not say writes one entry only, at the end.
 func isEnd(common *accesslogv3.AccessLogCommon) bool {
-	switch common.GetAccessLogType() {
-	case accesslogv3.AccessLogType_TcpConnectionEnd:
-		return true
-	case accesslogv3.AccessLogType_NotSet:
-		return !common.GetIntermediateLogEntry()
-	}
-	return false
+	kind := common.GetAccessLogType()
+	return kind == accesslogv3.AccessLogType_TcpConnectionEnd || kind == accesslogv3.AccessLogType_NotSet
 }

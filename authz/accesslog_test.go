@@ -71,8 +71,7 @@ func TestAccessLogsTellOfSessions(t *testing.T) {
 	d.Session = "0192d3a0-0000-7000-8000-000000000001"
 	refused := provision.Decision{ID: "x", Reason: provision.DeviceDisabled}
 	once := entry(d, accesslogv3.AccessLogType_NotSet, 3)
-	periodic := entry(d, accesslogv3.AccessLogType_NotSet, 4)
-	periodic.CommonProperties.IntermediateLogEntry = true
+	periodic := entry(d, accesslogv3.AccessLogType_TcpPeriodic, 4)
 	foreign := entry(d, accesslogv3.AccessLogType_TcpConnectionEnd, 9)
 	foreign.CommonProperties.Metadata.FilterMetadata[metadataNamespace].Fields["hub_id"] = structpb.NewStringValue("hub")
 
