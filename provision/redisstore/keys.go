@@ -27,8 +27,8 @@ import (
 //	hg:{T}:h:<hub>:sessions zset    session ‖ device, score 0
 //	hg:{T}:e:<envoy>        set     session ‖ device ‖ hub
 //
-// In those about sessions, IDs are 16 bytes. A session takes some 630 bytes in
-// all, 110 less with hash-max-listpack-value 128. These keys expire when nothing
+// In those about sessions, IDs are 16 bytes. A session takes some 700 bytes in
+// all, 150 less with hash-max-listpack-value 128. These keys expire when nothing
 // was put into them for sessionTTL. A deletion leaves them: whoever ends the
 // connections of what was deleted finds them there. No other key but void and
 // envoy expires.

@@ -53,11 +53,11 @@ func sessionKeys(t *testing.T, server *redistest.Server) map[string][]string {
 	return keys
 }
 
-// TestSessionMemory holds a session to 680 bytes, its share of all indexes and
+// TestSessionMemory holds a session to 750 bytes, its share of all indexes and
 // all of Redis's own included.
 func TestSessionMemory(t *testing.T) {
 	t.Parallel()
-	const devices, limit = 10_000, 680
+	const devices, limit = 10_000, 750
 	server, s, _, all := sessionStore(t, devices)
 	envoys := make([]provision.EnvoyID, 4)
 	for i := range envoys {
