@@ -54,6 +54,10 @@ type Store interface {
 	// Device returns the device of that name, provision.ErrNotFound if there
 	// is none.
 	Device(ctx context.Context, hub provision.HubID, name string) (provision.Device, error)
+	// DeviceSessions and HubSessions list live sessions; see
+	// provision.Sessions.
+	DeviceSessions(ctx context.Context, hub provision.HubID, device provision.DeviceID) ([]provision.Session, error)
+	HubSessions(ctx context.Context, hub provision.HubID, cursor string, limit int) ([]provision.Session, string, error)
 	// Partitions is the number of partitions.
 	Partitions() int
 }

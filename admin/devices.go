@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,22 +22,26 @@ const (
 // Device is a device as the API shows it. Keys and issuers are SHA-256 hashes
 // of public keys (SPKI).
 type Device struct {
-	ID                       string    `json:"id"`
-	HubID                    string    `json:"hub_id"`
-	Name                     string    `json:"name"`
-	Description              string    `json:"description"`
-	Enabled                  bool      `json:"enabled"`
-	AllowInsecure            bool      `json:"allow_insecure"`
-	AllowMultipleConnections bool      `json:"allow_multiple_connections"`
-	MessageFilters           *Filters  `json:"message_filters"`
-	ProvisionedFrom          string    `json:"provisioned_from,omitempty"`
-	FirstKey                 string    `json:"first_key_sha256"`
-	CurrentKey               string    `json:"current_key_sha256"`
-	Anchor                   string    `json:"trust_anchor_key_sha256"`
-	Issuer                   string    `json:"issuer_key_sha256"`
-	Version                  uint64    `json:"version"`
-	CreatedAt                time.Time `json:"created_at"`
-	UpdatedAt                time.Time `json:"updated_at"`
+	ID                       string   `json:"id"`
+	HubID                    string   `json:"hub_id"`
+	Name                     string   `json:"name"`
+	Description              string   `json:"description"`
+	Enabled                  bool     `json:"enabled"`
+	AllowInsecure            bool     `json:"allow_insecure"`
+	AllowMultipleConnections bool     `json:"allow_multiple_connections"`
+	MessageFilters           *Filters `json:"message_filters"`
+	ProvisionedFrom          string   `json:"provisioned_from,omitempty"`
+	FirstKey                 string   `json:"first_key_sha256"`
+	CurrentKey               string   `json:"current_key_sha256"`
+	Anchor                   string   `json:"trust_anchor_key_sha256"`
+	Issuer                   string   `json:"issuer_key_sha256"`
+	// IsConnected tells whether a connection is open; LastActivityAt, to a
+	// minute, when bytes were last seen on one that is.
+	IsConnected    bool       `json:"is_connected"`
+	LastActivityAt *time.Time `json:"last_activity_at,omitempty"`
+	Version        uint64     `json:"version"`
+	CreatedAt      time.Time  `json:"created_at"`
+	UpdatedAt      time.Time  `json:"updated_at"`
 }
 
 // Filters are a device's message filters; a device without has none.
@@ -94,11 +97,9 @@ func (s *Server) listDevices(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := defaultPage
-	if text := query.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPage {
-			return nil, invalid("limit: %q is no number from 1 to %d", text, maxPage)
-		}
+	limit, err := pageSize(query.Get("limit"))
+	if err != nil {
+		return nil, err
 	}
 	sort := cmp.Or(query.Get("sort"), "name")
 	order, ok := orders[sort]
@@ -113,11 +114,11 @@ func (s *Server) listDevices(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
-	page := Devices{Devices: make([]Device, len(devices)), Next: sealCursor(sort, next)}
-	for i, d := range devices {
-		page.Devices[i] = showDevice(d)
+	shown, err := s.show(r.Context(), devices...)
+	if err != nil {
+		return nil, err
 	}
-	return page, nil
+	return Devices{Devices: shown, Next: sealCursor(sort, next)}, nil
 }
 
 var orders = map[string]provision.Order{"name": provision.ByName, "created": provision.ByCreation}
@@ -166,7 +167,7 @@ func (s *Server) getDevice(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return showDevice(d), nil
+	return s.showOne(r.Context(), d)
 }
 
 // device finds the device that the path names by its ID or its name. An ID that
@@ -222,12 +223,12 @@ func (s *Server) setDisabled(r *http.Request, disabled bool, act provision.Act) 
 	})
 	switch {
 	case errors.Is(err, errUnchanged):
-		return showDevice(d), nil
+		return s.showOne(r.Context(), d)
 	case err != nil:
 		return nil, fmt.Errorf("device %q: %w", d.Name, err)
 	}
 	s.acted(r, act, changed)
-	return showDevice(changed), nil
+	return s.showOne(r.Context(), changed)
 }
 
 func (s *Server) deleteDevice(r *http.Request) (any, error) {

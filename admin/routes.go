@@ -31,6 +31,8 @@ func (s *Server) routes() http.Handler {
 	handle("DELETE", device, s.answer(s.deleteDevice))
 	handle("POST", device+"/enable", s.answer(s.enableDevice))
 	handle("POST", device+"/disable", s.answer(s.disableDevice))
+	handle("POST", device+"/end-sessions", s.answer(s.endSessions))
+	handle("GET", "/v1/sessions", s.answer(s.listSessions))
 	handle("POST", "/v1/explain", s.answer(s.explain))
 	handle("GET", "/v1/events", s.streamEvents)
 	handle("POST", "/v1/store/backup", s.streamBackup)

@@ -57,6 +57,8 @@ const (
 	Enabled  Act = "enabled"
 	Disabled Act = "disabled"
 	Deleted  Act = "deleted"
+	// Disconnected: the connections it had were ended.
+	Disconnected Act = "disconnected"
 )
 
 // OnDevice is the event of an administrator's act on a device.

@@ -24,6 +24,17 @@ type EnvoyID struct {
 	Epoch string
 }
 
+// LoggedEpoch begins what stands for the epoch of an Envoy without hubgate's
+// library where only its access log tells of a session; what follows is the
+// session's ID, so that each such session has a lease of its own.
+const LoggedEpoch = "log/"
+
+// HasLibrary reports whether the Envoy has hubgate's library, and can be told to
+// end a connection.
+func (e EnvoyID) HasLibrary() bool {
+	return e.Epoch != "" && !strings.HasPrefix(e.Epoch, LoggedEpoch)
+}
+
 // Session is a live connection of a device: a connection of an Envoy process
 // that a check allowed.
 //

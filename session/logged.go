@@ -2,21 +2,11 @@ package session
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/hubgate/hubgate/provision"
 )
-
-// logEpoch begins what stands for the epoch where an access log tells of a
-// session.
-const logEpoch = "log/"
-
-// ofLibrary reports whether a session is one of an Envoy with the library.
-func ofLibrary(s provision.Session) bool {
-	return s.Envoy.Epoch != "" && !strings.HasPrefix(s.Envoy.Epoch, logEpoch)
-}
 
 // Logged takes in what the access log of an Envoy without the library says of a
 // session: that its connection is open, with that many bytes received so far,
@@ -60,7 +50,7 @@ func (t *Tracker) Logged(s provision.Session, received uint64, closed bool) {
 // linked reports whether the session is one of an Envoy with the library, as
 // far as that is known here.
 func (t *Tracker) linked(s provision.Session) bool {
-	if known, ok := t.allowed.GetIfPresent(s.ID); ok && ofLibrary(known) {
+	if known, ok := t.allowed.GetIfPresent(s.ID); ok && known.Envoy.HasLibrary() {
 		return true
 	}
 	return slices.ContainsFunc(t.ofDevice(s.Device), func(c *connection) bool { return c.session.ID == s.ID })
@@ -81,7 +71,7 @@ func (t *Tracker) logs(s provision.Session, id uuid.UUID) *connection {
 	}
 	// Which process the Envoy is, nobody tells, so each session lives by a
 	// lease of its own.
-	s.Envoy.Epoch = logEpoch + s.ID
+	s.Envoy.Epoch = provision.LoggedEpoch + s.ID
 	t.count++
 	t.logged[s.ID] = c
 	t.bind(c, s)

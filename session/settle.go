@@ -81,7 +81,7 @@ func (t *Tracker) settleOnce(ctx context.Context, c *connection) error {
 			return err
 		}
 		if i := slices.IndexFunc(recorded, func(o provision.Session) bool { return o.ID == s.ID }); i >= 0 {
-			if c.link == nil && ofLibrary(recorded[i]) {
+			if c.link == nil && recorded[i].Envoy.HasLibrary() {
 				t.mu.Lock()
 				defer t.mu.Unlock()
 				t.take(c) // another replica has its link

@@ -12,6 +12,7 @@ import (
 type noDevices struct {
 	provision.DeviceRegistry // never reached: explain is all that is asked
 	provision.Outbox
+	provision.Sessions
 }
 
 // Partitions implements provision.Store.

@@ -31,6 +31,7 @@ type storeMethods interface {
 	provision.Store
 	provision.DeviceRegistry
 	provision.Outbox
+	provision.Sessions
 }
 
 // openStore opens the store of the configuration. owner is how other processes
