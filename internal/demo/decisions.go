@@ -13,10 +13,9 @@ import (
 
 // decision is what hubgate logged about a connection.
 type decision struct {
-	Message  string     `json:"msg"`
-	Decision string     `json:"decision"` // allow, deny or error
-	Reason   string     `json:"reason"`
-	Source   netip.Addr `json:"source"`
+	Message string     `json:"msg"`
+	Reason  string     `json:"reason"`
+	Source  netip.Addr `json:"source"`
 }
 
 // decisions reads hubgate's log as it is written, since over MQTT a refused

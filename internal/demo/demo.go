@@ -35,7 +35,7 @@ type Config struct {
 // directory is gone by then as well, unless something failed: then the error
 // says where the logs are.
 func Run(ctx context.Context, c Config) error {
-	binary, err := envoybin.Path(ctx, c.Out)
+	envoyBinary, err := envoybin.Path(ctx, c.Out)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	err = show(ctx, c, binary, dir)
+	err = show(ctx, c, envoyBinary, dir)
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w\nThe files and logs of this run are kept in %s", err, dir)
 	}

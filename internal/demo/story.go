@@ -53,41 +53,49 @@ type row struct {
 func (s *site) play(ctx context.Context, story []connection) ([]row, error) {
 	var rows []row
 	for _, c := range story {
-		r := row{connection: c}
-		before := s.decisions.count()
-		saw, refused, err := s.connect(ctx, c)
+		r := s.tell(ctx, c)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
-		}
-		if err != nil {
-			r.outcome, r.err = "failed", err
-			rows = append(rows, r)
-			continue
-		}
-		said, err := s.decisions.of(ctx, c.device.source, before)
-		r.reason, r.err = provision.Reason(said.Reason), err
-		r.outcome = map[bool]string{true: "refused", false: "admitted"}[refused] + ", " + saw
-		if r.reason == provision.DeviceProvisioned {
-			r.outcome = "created, " + saw
-		}
-		allowed := r.reason.Outcome() == provision.Allow
-		switch {
-		case r.err != nil:
-		case r.reason != c.want:
-			r.err = fmt.Errorf("hubgate said %s, want %s", r.reason, c.want)
-		case allowed == refused:
-			r.err = fmt.Errorf("hubgate said %s, but the device was %s", r.reason, r.outcome)
 		}
 		rows = append(rows, r)
 	}
 	return rows, nil
 }
 
+// tell makes one connection, and compares what the device saw with what hubgate
+// decided and what should have been.
+func (s *site) tell(ctx context.Context, c connection) row {
+	before := s.decisions.count()
+	saw, refused, err := s.connect(ctx, c)
+	if err != nil {
+		return row{connection: c, outcome: "failed", err: err}
+	}
+	said, err := s.decisions.of(ctx, c.device.source, before)
+	r := row{connection: c, reason: provision.Reason(said.Reason), err: err}
+	switch {
+	case refused:
+		r.outcome = "refused, " + saw
+	case r.reason == provision.DeviceProvisioned:
+		r.outcome = "created, " + saw
+	default:
+		r.outcome = "admitted, " + saw
+	}
+	allowed := r.reason.Outcome() == provision.Allow
+	switch {
+	case err != nil:
+	case r.reason != c.want:
+		r.err = fmt.Errorf("hubgate said %s, want %s", r.reason, c.want)
+	case allowed == refused:
+		r.err = fmt.Errorf("hubgate said %s, but the device was %s", r.reason, r.outcome)
+	}
+	return r
+}
+
 // connect connects as the device and returns what it saw.
 func (s *site) connect(ctx context.Context, c connection) (saw string, refused bool, err error) {
 	if c.protocol == https {
 		status, err := s.get(ctx, c.device, c.headers)
-		return fmt.Sprintf("status %d", status), status == http.StatusForbidden, err
+		return fmt.Sprintf("status %d", status), status != http.StatusOK, err
 	}
 	switch err := s.converse(ctx, c.device); {
 	case err == nil:
