@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +28,8 @@ directory; HUBGATE_ENVOY names a binary of your own.`,
 			if err != nil {
 				return err
 			}
+			// A reader that goes away must not keep the demo from cleaning up.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			return demo.Run(c.Context(), demo.Config{Hubgate: binary, Out: std.out, Once: once})
 		},
 	}
