@@ -29,6 +29,7 @@ func TestVerifyAccepts(t *testing.T) {
 	rolloverNoID := must(root.CrossSign(newRoot)) // crypto/x509 leaves it out where the names are the same
 	renewed := must(root.CrossSign(line, pki.WithValidity(now.Add(-time.Hour), forever)))
 	expiredLine := must(root.CrossSign(line, pki.WithValidity(now.Add(-2*time.Hour), now.Add(-time.Hour))))
+	expiredRoot := must(pki.NewRoot("Acme Root", pki.WithSigner(root.Key), pki.WithValidity(now.Add(-2*time.Hour), now.Add(-time.Hour)))).Certificate
 	constrained := must(root.CrossSign(line, extension(oidNameConstraints, true, directoryNameConstraint(0))))
 	toOther := must(other.root.CrossSign(line))
 	toAcme, toOtherLine := must(line.CrossSign(other.line)), must(other.line.CrossSign(line))
@@ -99,6 +100,8 @@ func TestVerifyAccepts(t *testing.T) {
 		{"expired presented, renewed known", acme, certs(renewed), device.Certificate, certs(expiredLine), usual},
 		{"expired anchor, and its key under another", certs(expiredLine, root.Certificate), nil, device.Certificate, certs(line.Certificate), usual},
 		{"constrained and free intermediate", acme, nil, device.Certificate, certs(constrained, line.Certificate), usual},
+		{"expired anchor, its key certified by another, intermediate known", certs(expiredRoot, other.root.Certificate), certs(line.Certificate), device.Certificate,
+			certs(line.Certificate, must(other.root.CrossSign(root))), "SN-1 < Acme Line < Acme Root < Other Root"},
 		{"cross-signed, the other root trusted", certs(other.root.Certificate), nil, device.Certificate, certs(line.Certificate, toOther), "SN-1 < Acme Line < Other Root"},
 		{"cross-signed loop", acme, nil, device.Certificate, certs(toOtherLine, toAcme, line.Certificate), usual},
 		{"cross-signed loop, known", acme, certs(toOtherLine, toAcme, line.Certificate), device.Certificate, nil, usual},

@@ -260,17 +260,32 @@ func (s *search) climb(path []*node) []*node {
 		}
 		return slices.Clone(path)
 	}
-	for _, issuers := range [][]*node{at.issuers, s.issuers[at]} {
-		for _, issuer := range issuers {
-			if slices.ContainsFunc(path, issuer.sameEntity) || s.refuse(s.fault(issuer, len(path)-1)) {
-				continue
-			}
-			if found := s.climb(append(path, issuer)); found != nil {
-				return found
-			}
+	for _, issuer := range s.issuersOf(at) {
+		if slices.ContainsFunc(path, issuer.sameEntity) || s.refuse(s.fault(issuer, len(path)-1)) {
+			continue
+		}
+		if found := s.climb(append(path, issuer)); found != nil {
+			return found
 		}
 	}
 	return nil
+}
+
+// issuersOf returns the trusted certificates of who signed n. A known
+// intermediate's signature was verified when the bundle was made; whatever else
+// certifies that issuer's name and key, such as a presented cross-signature of an
+// anchor that expired, is its issuer too.
+func (s *search) issuersOf(n *node) []*node {
+	if len(n.issuers) == 0 {
+		return s.issuers[n]
+	}
+	all := slices.Clip(n.issuers)
+	for _, presented := range s.chain.issuers {
+		if len(s.issuers[presented]) > 0 && presented.sameEntity(n.issuers[0]) {
+			all = append(all, presented)
+		}
+	}
+	return all
 }
 
 // fault is what policy has against the certificate with so many others between
