@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -135,5 +136,37 @@ func TestOddTemplates(t *testing.T) {
 				t.Error("no error")
 			}
 		})
+	}
+}
+
+func TestEdit(t *testing.T) {
+	root := must(NewRoot("Root"))(t)
+	if c := must(root.Leaf("SN-1", WithSHA1()))(t).Certificate; c.SignatureAlgorithm != x509.ECDSAWithSHA1 {
+		t.Errorf("signed with %s", c.SignatureAlgorithm)
+	} else if err := root.Certificate.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
+		t.Errorf("SHA-1: %v", err)
+	}
+	weak := must(root.Intermediate("Weak", WithRSAModulus(56_000, 3)))(t).Certificate
+	if key, ok := weak.PublicKey.(*rsa.PublicKey); !ok || key.N.BitLen() != 56_000 || key.E != 3 {
+		t.Errorf("key is a %T", weak.PublicKey)
+	}
+	if err := weak.CheckSignatureFrom(root.Certificate); err != nil {
+		t.Error(err)
+	}
+	for kind, hash := range map[KeyKind]crypto.Hash{P256: crypto.SHA256, RSA2048: crypto.SHA256, Ed25519: 0} {
+		signer := must(NewRoot("Signer", WithKey(kind)))(t)
+		leaf := must(signer.Leaf("SN-2"))(t).Certificate
+		der := must(Edit(leaf.Raw, signer.Key, hash, func(t *TBS) { t.Extensions = nil }))(t)
+		edited := must(x509.ParseCertificate(der))(t)
+		if err := edited.CheckSignatureFrom(signer.Certificate); err != nil || len(edited.Extensions) != 0 {
+			t.Errorf("%s: %d extensions, %v", kind, len(edited.Extensions), err)
+		}
+		der = must(Edit(leaf.Raw, signer.Key, hash, func(t *TBS) { t.Serial.SetInt64(-1) }))(t)
+		if _, err := x509.ParseCertificate(der); err == nil {
+			t.Errorf("%s: a negative serial number parses", kind)
+		}
+	}
+	if _, err := Edit([]byte("junk"), root.Key, crypto.SHA256, func(*TBS) {}); err == nil {
+		t.Error("junk was edited")
 	}
 }
