@@ -16,14 +16,18 @@ func (s Session) Live(now time.Time, leased bool) bool {
 }
 
 // Kept reports whether a store keeps the session, live or not: known says
-// whether its Envoy's lease held within LostEnvoyKept. A young session is kept
-// in any case, so that one is not lost that is put before its Envoy's lease is
-// renewed, and an unconfirmed one can be found by an Envoy that was cut off. An
-// Envoy without an epoch never looks for its sessions.
+// whether its Envoy's lease held within KeptFor. A young session is kept in any
+// case, so that one is not lost that is put before its Envoy's lease is renewed,
+// and an unconfirmed one can be found by an Envoy that was cut off.
 func (s Session) Kept(now time.Time, known bool) bool {
-	young := LostEnvoyKept
-	if s.Envoy.Epoch == "" {
-		young = PendingSession
+	return s.Confirmed && known || now.Sub(s.Since) < max(s.Envoy.KeptFor(), PendingSession)
+}
+
+// KeptFor is how long a store keeps the Envoy's sessions after its lease ran
+// out. An Envoy without the library never asks for them.
+func (e EnvoyID) KeptFor() time.Duration {
+	if e.HasLibrary() {
+		return LostEnvoyKept
 	}
-	return s.Confirmed && known || now.Sub(s.Since) < young
+	return 0
 }

@@ -156,7 +156,8 @@ type Sessions interface {
 	// to last is listed exactly once.
 	HubSessions(ctx context.Context, hub HubID, cursor string, limit int) ([]Session, string, error)
 	// EnvoySessions returns what is recorded of the Envoy process in all hubs,
-	// in no order: also while its lease does not hold, for LostEnvoyKept.
+	// in no order: also while its lease does not hold, for LostEnvoyKept. Of an
+	// Envoy without the library, which never asks, it may return none.
 	EnvoySessions(ctx context.Context, envoy EnvoyID) ([]Session, error)
 	// AnnounceSessions tells every process that the sessions of a device have
 	// changed: a SessionsChanged in the change feed.

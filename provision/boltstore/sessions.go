@@ -207,7 +207,7 @@ func (s *sessions) live(session provision.Session, now time.Time) bool {
 
 func (s *sessions) kept(session provision.Session, now time.Time) bool {
 	until, known := s.leases[session.Envoy]
-	return session.Kept(now, known && now.Before(until.Add(provision.LostEnvoyKept)))
+	return session.Kept(now, known && now.Before(until.Add(session.Envoy.KeptFor())))
 }
 
 // put records the session and reports whether it is its device's only one. An
@@ -266,7 +266,7 @@ func (s *sessions) sweep() {
 			delete(s.hubs, hub)
 		}
 	}
-	maps.DeleteFunc(s.leases, func(_ provision.EnvoyID, until time.Time) bool {
-		return !now.Before(until.Add(provision.LostEnvoyKept))
+	maps.DeleteFunc(s.leases, func(e provision.EnvoyID, until time.Time) bool {
+		return !now.Before(until.Add(e.KeptFor()))
 	})
 }

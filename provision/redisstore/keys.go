@@ -1,6 +1,8 @@
 package redisstore
 
 import (
+	"net/url"
+
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -11,7 +13,7 @@ import (
 //	hg:{meta}:name:<name>   string  "<hub> <epoch>": whose the hub name is
 //	hg:{meta}:epoch         string  counter of name reservations
 //	hg:{meta}:envoy:<envoy> string  there while the Envoy's sessions are kept: the time to live is what is
-//	                                left of its lease, and LostEnvoyKept. <envoy> = node/epoch
+//	                                left of its lease, and EnvoyID.KeptFor. <envoy> = node/epoch
 //	hg:{T}:p                hash    the partition's state: id = store ID; out, chg = last entry of
 //	                                the streams; link = op of the last change; op = last operation
 //	hg:{T}:out              stream  events, <seq>-0, seq without gaps; capped by retention
@@ -25,7 +27,7 @@ import (
 //	hg:{T}:void:<hub>       string  newest void name reservation of the hub; expires after an hour
 //	hg:{T}:s:<device>       hash    session → op that put it (8 bytes), record
 //	hg:{T}:h:<hub>:sessions zset    session ‖ device, score 0
-//	hg:{T}:e:<envoy>        set     session ‖ device ‖ hub
+//	hg:{T}:e:<envoy>        set     session ‖ device ‖ hub; of Envoys with the library
 //
 // In those about sessions, IDs are 16 bytes. A session takes some 700 bytes in
 // all, 150 less with hash-max-listpack-value 128. These keys expire when nothing
@@ -43,8 +45,8 @@ func keyName(name string) string { return "hg:{meta}:name:" + name }
 // keyEnvoy is the lease of an Envoy process.
 func keyEnvoy(id provision.EnvoyID) string { return "hg:{meta}:envoy:" + envoyName(id) }
 
-// envoyName is unambiguous, as there is no slash in an epoch.
-func envoyName(id provision.EnvoyID) string { return id.Node + "/" + id.Epoch }
+// envoyName has one slash that is not the epoch's: the first.
+func envoyName(id provision.EnvoyID) string { return url.PathEscape(id.Node) + "/" + id.Epoch }
 
 // partition makes the keys of one partition.
 type partition struct {

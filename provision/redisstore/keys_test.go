@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hubgate/hubgate/provision"
 )
 
 func TestSlotOf(t *testing.T) {
@@ -43,6 +45,24 @@ func TestPartitionsSpread(t *testing.T) {
 				t.Errorf("%d partitions on %d nodes: %v", n, nodes, share)
 			}
 		}
+	}
+}
+
+// TestEnvoyKeys: what Envoys call themselves cannot make two of them one.
+func TestEnvoyKeys(t *testing.T) {
+	t.Parallel()
+	if got, want := keyEnvoy(provision.EnvoyID{Node: "edge-1", Epoch: "9f86d081"}), "hg:{meta}:envoy:edge-1/9f86d081"; got != want {
+		t.Errorf("key %s, want %s", got, want)
+	}
+	seen := map[string]provision.EnvoyID{}
+	for _, e := range []provision.EnvoyID{
+		{}, {Node: "a"}, {Epoch: "a"}, {Node: "a", Epoch: "log/1"}, {Node: "a/log", Epoch: "1"}, {Node: "a%2Flog", Epoch: "1"}, {Node: "a/log/1"},
+	} {
+		key := keyEnvoy(e)
+		if other, ok := seen[key]; ok {
+			t.Errorf("%+v and %+v share the key %s", e, other, key)
+		}
+		seen[key] = e
 	}
 }
 

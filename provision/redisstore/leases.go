@@ -15,15 +15,16 @@ import (
 const leaseCached = time.Second
 
 // lease is what is known of an Envoy process: whether its lease holds, and
-// whether it held within provision.LostEnvoyKept.
+// whether it held so lately that its sessions are kept.
 type lease struct{ holds, known bool }
 
 // leases remembers the leases that hold, and until when they surely do. That
 // one does not hold is never remembered: its sessions would look dead for a
 // while after it is renewed.
 type leases struct {
-	mu    sync.Mutex
-	holds map[provision.EnvoyID]time.Time
+	mu     sync.Mutex
+	holds  map[provision.EnvoyID]time.Time
+	pruned time.Time // when those that are over were last dropped
 }
 
 // RenewEnvoy implements provision.Sessions. It is one round trip. Other
@@ -31,7 +32,10 @@ type leases struct {
 func (s *Store) RenewEnvoy(ctx context.Context, envoy provision.EnvoyID, lease time.Duration) error {
 	began := s.now()
 	err := s.call(ctx, func(ctx context.Context) error {
-		return s.client.Set(ctx, keyEnvoy(envoy), 1, max(lease, 0)+provision.LostEnvoyKept).Err()
+		if kept := max(lease, 0) + envoy.KeptFor(); kept > 0 {
+			return s.client.Set(ctx, keyEnvoy(envoy), 1, kept).Err()
+		}
+		return s.client.Del(ctx, keyEnvoy(envoy)).Err()
 	})
 	if err == nil {
 		s.leases.set(map[provision.EnvoyID]time.Duration{envoy: lease}, began)
@@ -68,7 +72,7 @@ func (s *Store) readLeases(ctx context.Context, envoys map[provision.EnvoyID]lea
 	left := make(map[provision.EnvoyID]time.Duration, len(unknown))
 	for i, e := range unknown {
 		ttl := replies[i].Val() // negative if there is none
-		left[e] = ttl - provision.LostEnvoyKept
+		left[e] = ttl - e.KeptFor()
 		envoys[e] = lease{holds: left[e] > 0, known: ttl > 0}
 	}
 	s.leases.set(left, began)
@@ -90,7 +94,10 @@ func (l *leases) set(left map[provision.EnvoyID]time.Duration, at time.Time) {
 	if l.holds == nil {
 		l.holds = map[provision.EnvoyID]time.Time{}
 	}
-	maps.DeleteFunc(l.holds, func(_ provision.EnvoyID, until time.Time) bool { return !at.Before(until) })
+	if at.Sub(l.pruned) >= leaseCached {
+		l.pruned = at
+		maps.DeleteFunc(l.holds, func(_ provision.EnvoyID, until time.Time) bool { return !at.Before(until) })
+	}
 	for e, d := range left {
 		if d > 0 {
 			l.holds[e] = at.Add(min(d, leaseCached))

@@ -50,11 +50,14 @@ func (s *Store) PutSession(ctx context.Context, session provision.Session) (prov
 	if session.Confirmed {
 		confirmed = "1"
 	}
+	var hub []byte
+	if session.Envoy.HasLibrary() {
+		hub = session.Hub.UUID[:]
+	}
 	p := s.partition(session.Hub)
-	m := sessionKey{id, session.Device, session.Hub}
 	w, value, err := s.change(ctx, p, scriptSessionPut,
 		[]string{p.device(session.Device), p.sessions(session.Device), p.hubSessions(session.Hub), p.envoySessions(session.Envoy)},
-		m.ofHub(), session.Hub.UUID[:], rec, confirmed, int(sessionTTL/time.Second), p.sessionsPrefix())
+		sessionKey{id, session.Device, session.Hub}.ofHub(), hub, rec, confirmed, int(sessionTTL/time.Second), p.sessionsPrefix())
 	switch {
 	case err != nil:
 		return provision.Device{}, false, err

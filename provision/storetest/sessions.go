@@ -299,6 +299,36 @@ func testSessionLease(t *testing.T, f Fixture) {
 	wantRecorded(ctx, t, f, "a lease ended", envoy, first)
 }
 
+// testSessionLogged: a session of an Envoy without the library has a lease of its
+// own, and may become that of an Envoy with it.
+func testSessionLogged(t *testing.T, f Fixture) {
+	ctx, s, now := testContextOf(t), f.Store, f.Clock.freeze()
+	_, devices, envoy := sessionsFixture(ctx, t, s, 1)
+	d := devices[0]
+	session := NewSession(d, provision.EnvoyID{Node: envoy.Node})
+	session.Since, session.LastActivity = now, now
+	logged := session
+	session.Confirmed, logged.Envoy.Epoch = false, provision.LoggedEpoch+session.ID
+	put(ctx, t, s, session, true)
+	wantSessions(ctx, t, f, "pending", d, session)
+	must(t, s.RenewEnvoy(ctx, logged.Envoy, lease))
+	put(ctx, t, s, logged, true)
+	f.Clock.Advance(provision.LostEnvoyKept)
+	wantSessions(ctx, t, f, "logged", d, logged)
+
+	must(t, s.RenewEnvoy(ctx, logged.Envoy, 0))
+	wantEqual(t, "its lease ended", len(got(s.DeviceSessions(ctx, d.Hub, d.ID))(t)), 0)
+	must(t, s.RenewEnvoy(ctx, envoy, lease))
+	linked := logged
+	linked.Envoy = envoy
+	put(ctx, t, s, linked, true)
+	wantSessions(ctx, t, f, "of a link", d, linked)
+	wantRecorded(ctx, t, f, "of a link", envoy, linked)
+	must(t, s.RemoveSession(ctx, linked))
+	wantSessions(ctx, t, f, "removed", d)
+	wantRecorded(ctx, t, f, "removed", envoy)
+}
+
 // testSessionsOfEnvoy: an Envoy's sessions are found in every hub.
 func testSessionsOfEnvoy(t *testing.T, f Fixture) {
 	const hubs = 16

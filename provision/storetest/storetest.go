@@ -112,6 +112,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"session is removed":                 testSessionRemoved,
 		"session is pending for a while":     testSessionPending,
 		"session lives with its Envoy":       testSessionLease,
+		"session lives by an access log":     testSessionLogged,
 		"sessions of an Envoy are found":     testSessionsOfEnvoy,
 		"sessions are announced":             testSessionsAnnounced,
 		"sessions are paged":                 testSessionPaging,

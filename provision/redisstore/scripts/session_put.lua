@@ -2,7 +2,7 @@
 -- there is, another only if there is none.
 --
 -- KEYS[4] d:<device>         ARGV[4] session (16 bytes) ‖ device (16 bytes)
--- KEYS[5] s:<device>         ARGV[5] hub (16 bytes)
+-- KEYS[5] s:<device>         ARGV[5] hub (16 bytes), '' if the Envoy is not to find it
 -- KEYS[6] h:<hub>:sessions   ARGV[6] record
 -- KEYS[7] e:<envoy>          ARGV[7] 1 if it is confirmed, else ''
 --                            ARGV[8] seconds to live, ARGV[9] prefix of s:<device>
@@ -15,7 +15,7 @@ if ARGV[7] ~= '' or redis.call('HEXISTS', KEYS[5], id) == 0 then
   -- The op tells this record from an equal one that was there before.
   redis.call('HSET', KEYS[5], id, ARGV[2] .. ARGV[6])
   redis.call('ZADD', KEYS[6], 0, ARGV[4])
-  redis.call('SADD', KEYS[7], ARGV[4] .. ARGV[5])
+  if ARGV[5] ~= '' then redis.call('SADD', KEYS[7], ARGV[4] .. ARGV[5]) end
   for i = 5, 7 do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
 end
 -- A hub's index outlives records that expired, as long as others are put. Every
