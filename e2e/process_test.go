@@ -83,13 +83,14 @@ func (i *installation) configure(t *testing.T, v *vendor, autoProvisioning bool)
 	text := fmt.Sprintf(`domain: %s
 store: %s
 authz: {listen: "%s"}
+link: {listen: "unix://%s"}
 metrics: {listen: "%s"}
 log: {format: json}
 hubs:
   - name: factory
     auto_provisioning: %t
     trust_anchors: [factory-ca.pem]
-`, domain, i.store, i.authz(), i.metrics, autoProvisioning)
+`, domain, i.store, i.authz(), i.file("link.sock"), i.metrics, autoProvisioning)
 	for name, content := range map[string][]byte{
 		"factory-ca.pem": pki.EncodeCertificates(v.root.Certificate), "hubgate.yaml": []byte(text),
 	} {

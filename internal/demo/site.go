@@ -20,6 +20,7 @@ const (
 	hubgateLog    = "hubgate.log"
 	envoyLog      = "envoy.log"
 	authzSocket   = "authz.sock"
+	linkSocket    = "link.sock"
 	binary        = "hubgate" // a link, so that commands are short to type
 )
 
@@ -81,6 +82,7 @@ func (s *site) startHubgate(ctx context.Context, path string) error {
 domain: %s
 store: bolt:hubgate.db
 authz: {listen: "unix://%s"}
+link: {listen: "unix://%s"}
 metrics: {listen: "%s"}
 log: {format: json}
 hubs:
@@ -90,7 +92,7 @@ hubs:
   - name: %s
     auto_provisioning: false
     trust_anchors: [%s]
-`, hubgateConfig, domain, s.file(authzSocket), s.metrics, openHub, openCA, closedHub, closedCA)
+`, hubgateConfig, domain, s.file(authzSocket), s.file(linkSocket), s.metrics, openHub, openCA, closedHub, closedCA)
 	if err := s.write(hubgateConfig, []byte(config)); err != nil {
 		return err
 	}
