@@ -21,7 +21,7 @@ type connection struct {
 	length         int
 
 	mu        sync.Mutex
-	scheduler C.E // nil once the connection is gone
+	scheduler C.E // nil once the connection is closed
 }
 
 func of(m C.uintptr_t) *connection { return cgo.Handle(m).Value().(*connection) }
@@ -57,6 +57,18 @@ func (c *connection) wake() {
 	defer c.mu.Unlock()
 	if c.scheduler != nil {
 		C.envoy_dynamic_module_callback_network_filter_scheduler_commit(c.scheduler, 0)
+	}
+}
+
+// sleep makes wake do nothing any more. It has to come before Envoy begins to
+// drop the filter: a commit holds it for a moment, and would otherwise be the
+// last to, and destroy it on a thread that is not its own.
+func (c *connection) sleep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.scheduler != nil {
+		C.envoy_dynamic_module_callback_network_filter_scheduler_delete(c.scheduler)
+		c.scheduler = nil
 	}
 }
 
@@ -146,6 +158,9 @@ func envoy_dynamic_module_on_network_filter_event(e C.E, m C.uintptr_t, event C.
 	var stop C.int
 	defer c.survive(&stop)
 	c.in(e, false, 0)
+	if filter.Event(event).Closed() {
+		c.sleep()
+	}
 	if c.Filter != nil {
 		c.Event(filter.Event(event))
 	}
@@ -156,13 +171,7 @@ func envoy_dynamic_module_on_network_filter_destroy(m C.uintptr_t) {
 	defer rescue()
 	c := of(m)
 	cgo.Handle(m).Delete()
-	c.mu.Lock()
-	scheduler := c.scheduler
-	c.scheduler = nil
-	c.mu.Unlock()
-	if scheduler != nil {
-		C.envoy_dynamic_module_callback_network_filter_scheduler_delete(scheduler)
-	}
+	c.sleep()
 	if c.Filter != nil {
 		c.Destroy()
 	}

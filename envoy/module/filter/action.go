@@ -43,6 +43,10 @@ const (
 	Connected
 )
 
+// Closed reports whether the connection is closed, after which there is no
+// other event.
+func (e Event) Closed() bool { return e == RemoteClosed || e == LocalClosed }
+
 // Hook is what Envoy lends to a hook about bytes, until it returns.
 type Hook interface {
 	// Len is the number of bytes, and Chunks are the pieces that Envoy keeps

@@ -80,7 +80,7 @@ func New(settings *Settings, links Links, id uint64, wake func()) *Filter {
 // Event is the hook for what happens to the connection.
 func (f *Filter) Event(event Event) {
 	switch {
-	case event == RemoteClosed || event == LocalClosed:
+	case event.Closed():
 		f.Destroy()
 	case f.settings.HTTP:
 		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
