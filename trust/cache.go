@@ -133,7 +133,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 			for _, c := range p.certs[:len(p.certs)-1] { // the bundle keeps the anchor
 				size += len(c.Raw)
 			}
-			return uint32(1 + size/positiveUnit) //nolint:gosec // bounded by MaxChainBytes
+			return uint32(1 + size/positiveUnit)
 		},
 	})
 	if err != nil {
@@ -145,7 +145,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 			if r.failure.Certificate == nil {
 				return 1
 			}
-			return uint32(1 + len(r.failure.Certificate.Raw)/negativeUnit) //nolint:gosec // bounded by MaxChainBytes
+			return uint32(1 + len(r.failure.Certificate.Raw)/negativeUnit)
 		},
 	})
 	if err != nil {

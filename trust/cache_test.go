@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -307,8 +306,14 @@ func TestCacheConfig(t *testing.T) {
 			t.Errorf("%+v is accepted", config)
 		}
 	}
-	if got := fmt.Sprint(CacheResults); got != "[miss hit shared]" {
-		t.Errorf("results are called %s", got)
+	want := map[CacheResult]string{Miss: "miss", Hit: "hit", Shared: "shared"}
+	for _, r := range CacheResults {
+		if r.String() != want[r] {
+			t.Errorf("result %d is called %s, want %s", r, r, want[r])
+		}
+	}
+	if len(CacheResults) != len(want) {
+		t.Errorf("%d results", len(CacheResults))
 	}
 }
 

@@ -67,6 +67,7 @@ func hostileChains(f *factory) []hostile {
 		{"all by the anchor's name", meshLeaf, claims, nil},
 		{"with a genuine intermediate", fakeLeaf, genuine, nil},
 		{"under 64 known of one name", fakeLeaf, below, known},
+		{"the same, hard to parse", must(fakeLine.Leaf("SN", heavy(5 << 10)["extensions"])).Certificate.Raw, below[:1], known},
 	}
 	for _, size := range []int{MaxChainBytes - 1<<10, 6 << 10} {
 		for name, opt := range heavy(size) {
@@ -189,7 +190,7 @@ func TestDetailsOfHostileCertificates(t *testing.T) {
 			}
 			for _, chain := range chains {
 				for _, anchor := range []*x509.Certificate{f.root.Certificate, must(pki.NewRoot("Other")).Certificate} {
-					refused(t, bundleOf(certs(anchor)), Options{Now: now}, chain[0].Raw, ders(chain[1:]...)...)
+					_ = refused(t, bundleOf(certs(anchor)), Options{Now: now}, chain[0].Raw, ders(chain[1:]...)...)
 				}
 			}
 		})

@@ -4,7 +4,7 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
-	_ "crypto/sha1" // to sign what nobody should
+	_ "crypto/sha1" //nolint:gosec // to sign what nobody should
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
