@@ -69,9 +69,7 @@ func (t *Tracker) judged(c *connection, hub *provision.Hub, device *provision.De
 	if device != nil {
 		c.judged, c.anchor = true, device.Anchor
 	}
-	if h := t.hubs[c.session.Hub]; h != nil && hub != nil {
-		h.name, h.created = hub.Name, hub.CreatedAt
-	}
+	t.named(c.session.Hub, hub)
 	switch {
 	case reason != "":
 		t.end(c, reason)
@@ -187,8 +185,18 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 			t.want(c) // its device went with the hub that was
 		}
 	}
-	if hub != nil {
-		h.name, h.created = hub.Name, hub.CreatedAt
+	t.named(id, hub)
+}
+
+// named notes what was read of a hub, nil if it is gone. The lock is held.
+func (t *Tracker) named(id provision.HubID, hub *provision.Hub) {
+	h := t.hubs[id]
+	if h == nil || hub == nil {
+		return
+	}
+	h.name, h.created = hub.Name, hub.CreatedAt
+	if len(t.labels) < maxHubLabels {
+		t.labels[h.name] = struct{}{}
 	}
 }
 

@@ -60,7 +60,7 @@ func newMetrics(r prometheus.Registerer, t *Tracker) (*metrics, error) {
 	}
 	return m, errors.Join(
 		r.Register(m.ended), r.Register(m.took), r.Register(m.dropped), r.Register(m.refused),
-		r.Register(&sessionsPerHub{tracker: t, labels: make(map[string]struct{})}),
+		r.Register(sessionsPerHub{t}),
 		gauge("hubgate_links", "Envoys linked to this process.", func() int { return len(t.links) }),
 		gauge("hubgate_sessions_unsettled", "Open connections that the store could not be told of yet.",
 			func() int { return len(t.unsettled) }),
@@ -69,40 +69,30 @@ func newMetrics(r prometheus.Registerer, t *Tracker) (*metrics, error) {
 
 // sessionsPerHub counts the connections of known devices whose Envoys are
 // linked, or log, to this process.
-type sessionsPerHub struct {
-	tracker *Tracker
-	labels  map[string]struct{} // guarded by the Tracker's lock
-}
+type sessionsPerHub struct{ tracker *Tracker }
 
 var sessionsDesc = prometheus.NewDesc("hubgate_sessions",
 	"Open connections of devices, by hub; of the Envoys that are linked to this process.", []string{"hub"}, nil)
 
 // Describe implements prometheus.Collector.
-func (*sessionsPerHub) Describe(ch chan<- *prometheus.Desc) { ch <- sessionsDesc }
+func (sessionsPerHub) Describe(ch chan<- *prometheus.Desc) { ch <- sessionsDesc }
 
 // Collect implements prometheus.Collector.
-func (s *sessionsPerHub) Collect(ch chan<- prometheus.Metric) {
+func (s sessionsPerHub) Collect(ch chan<- prometheus.Metric) {
 	counts := map[string]int{}
 	s.tracker.mu.Lock()
-	for name := range s.labels {
+	for name := range s.tracker.labels {
 		counts[name] = 0
 	}
 	for _, h := range s.tracker.hubs {
-		counts[s.label(h.name)] += len(h.connections)
+		name := h.name
+		if _, ok := s.tracker.labels[name]; !ok {
+			name = otherHubs
+		}
+		counts[name] += len(h.connections)
 	}
 	s.tracker.mu.Unlock()
 	for name, n := range counts {
 		ch <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(n), name)
 	}
-}
-
-func (s *sessionsPerHub) label(name string) string {
-	if _, ok := s.labels[name]; ok {
-		return name
-	}
-	if name == "" || len(s.labels) >= maxHubLabels {
-		return otherHubs
-	}
-	s.labels[name] = struct{}{}
-	return name
 }

@@ -57,6 +57,7 @@ type table struct {
 	logged  map[string]*connection // by session ID, of Envoys without the library
 	devices map[provision.DeviceID]*connection
 	hubs    map[provision.HubID]*hubConnections
+	labels  map[string]struct{}      // names of hubs that are counted by themselves
 	waiting map[*connection]struct{} // not opened
 	count   int
 }
@@ -67,6 +68,7 @@ func newTable() table {
 		logged:  make(map[string]*connection),
 		devices: make(map[provision.DeviceID]*connection),
 		hubs:    make(map[provision.HubID]*hubConnections),
+		labels:  make(map[string]struct{}),
 		waiting: make(map[*connection]struct{}),
 	}
 }

@@ -44,7 +44,7 @@ func TestTables(t *testing.T) {
 func TestNoHubs(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	writeFile(t, s.dir, "hubgate.yaml", []byte("authz: {listen: '127.0.0.1:0'}\nmetrics: {listen: '127.0.0.1:0'}\n"))
+	writeFile(t, s.dir, "hubgate.yaml", []byte("authz: {listen: '127.0.0.1:0'}\nlink: {listen: '127.0.0.1:0'}\nmetrics: {listen: '127.0.0.1:0'}\n"))
 	s.serve()
 	s.golden("hub-list-empty.txt", s.hubgate("hub", "list").ok(t))
 }

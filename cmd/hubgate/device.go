@@ -21,7 +21,7 @@ func newDevice(std streams) *cobra.Command {
 		newDeviceSwitch(&t, std, "enable", "Let a device connect again",
 			"%s on hub %s is enabled: it gets in from its next connection on."),
 		newDeviceSwitch(&t, std, "disable", "Ban a device",
-			"%s on hub %s is disabled: it is refused from its next connection on."),
+			"%s on hub %s is disabled: its connections end, and it is refused from now on."),
 		newDeviceDelete(&t, std),
 	), "work on the embedded store, which nobody may be serving")
 }
@@ -94,9 +94,9 @@ func printDevices(w io.Writer, hub string, list admin.Devices) error {
 		return say(w, "Hub %s has no devices. They appear when they first connect, if auto-provisioning is on: see `hubgate hub get %s`.\n", hub, hub)
 	}
 	var t table
-	t.row("NAME", "ENABLED", "PROVISIONED", "FROM", "ID")
+	t.row("NAME", "ENABLED", "CONNECTED", "PROVISIONED", "FROM", "ID")
 	for _, d := range list.Devices {
-		t.row(d.Name, yesNo(d.Enabled), clock(d.CreatedAt), orDash(d.ProvisionedFrom), d.ID)
+		t.row(d.Name, yesNo(d.Enabled), yesNo(d.IsConnected), clock(d.CreatedAt), orDash(d.ProvisionedFrom), d.ID)
 	}
 	if err := t.print(w); err != nil || list.Next == "" {
 		return err
@@ -147,6 +147,7 @@ func printDevice(w io.Writer, d admin.Device) error {
 		{"hub", d.HubID},
 		{"description", orDash(d.Description)},
 		{"enabled", yesNo(d.Enabled)},
+		{"connected", connected(d)},
 		{"allow insecure", yesNo(d.AllowInsecure)},
 		{"allow multiple connections", yesNo(d.AllowMultipleConnections)},
 		{"message filters", filters},
@@ -156,6 +157,13 @@ func printDevice(w io.Writer, d admin.Device) error {
 		{"trust anchor", d.Anchor},
 	}}
 	return t.print(w)
+}
+
+func connected(d admin.Device) string {
+	if d.LastActivityAt == nil {
+		return yesNo(d.IsConnected)
+	}
+	return yesNo(d.IsConnected) + ", last active " + clock(*d.LastActivityAt)
 }
 
 func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Command {

@@ -84,6 +84,7 @@ func socketDir(t *testing.T) string {
 
 const factoryHub = `domain: iot.example.com
 authz: {listen: "127.0.0.1:0"}
+link: {listen: "127.0.0.1:0"}
 metrics: {listen: "127.0.0.1:0"}
 hubs:
   - name: factory
@@ -229,9 +230,15 @@ func eventually(t *testing.T, is func() bool, otherwise func() string) {
 	}
 }
 
-// connect asks, as Envoy does, about a device that presents the chain to an
-// MQTT listener, and returns the reason of the answer.
+// connect has a device that presents the chain connect to an MQTT listener of an
+// Envoy without the library, and returns the reason of the answer.
 func (v *serving) connect(chain []*x509.Certificate) string {
+	v.t.Helper()
+	return reasonOf(v.check(chain, "1"))
+}
+
+// check asks, as Envoy does, about a connection to an MQTT listener.
+func (v *serving) check(chain []*x509.Certificate, connection string) *authv3.CheckResponse {
 	v.t.Helper()
 	conn, err := grpc.NewClient(v.authz, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -243,7 +250,7 @@ func (v *serving) connect(chain []*x509.Certificate) string {
 		encoded[i] = base64.StdEncoding.EncodeToString(c.Raw)
 	}
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(),
-		"hubgate-node", "test", "hubgate-connection", "1", "hubgate-chain", strings.Join(encoded, ",")), 10*time.Second)
+		"hubgate-node", "test", "hubgate-connection", connection, "hubgate-chain", strings.Join(encoded, ",")), 10*time.Second)
 	defer cancel()
 	answer, err := authv3.NewAuthorizationClient(conn).Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{
@@ -259,7 +266,7 @@ func (v *serving) connect(chain []*x509.Certificate) string {
 		allowed != strings.HasPrefix(reasonOf(answer), "device_provisioned") {
 		v.t.Errorf("status %v with reason %s", answer.GetStatus(), reasonOf(answer))
 	}
-	return reasonOf(answer)
+	return answer
 }
 
 func reasonOf(answer *authv3.CheckResponse) string {

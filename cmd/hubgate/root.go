@@ -37,6 +37,7 @@ func newRoot(std streams) *cobra.Command {
 		newExplain(std),
 		newHub(std),
 		newDevice(std),
+		newSession(std),
 		newEvent(std),
 		newStore(std),
 		newEnvoy(std),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/hubgate/hubgate/config"
 	"github.com/hubgate/hubgate/internal/tlsfiles"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/session"
 )
 
 // declareTimeout bounds how long a store may take to claim the declared hubs.
@@ -96,12 +98,14 @@ type server struct {
 	level   *slog.LevelVar
 	store   *store
 	gate    *provision.Gate
+	tracker *session.Tracker
 	watcher *config.Watcher
 	authz   *authz.Server
 	admin   *admin.Server
 	probes  *probes
+	linkTLS *tls.Config // nil: none
 	// listeners, bound
-	authzListener, adminListener, metricsListener net.Listener
+	authzListener, linkListener, adminListener, metricsListener net.Listener
 }
 
 func serve(ctx context.Context, f serveFlags, std streams) (err error) {
@@ -132,8 +136,16 @@ func serve(ctx context.Context, f serveFlags, std streams) (err error) {
 // make makes the parts; none of them runs yet.
 func (s *server) make() (err error) {
 	registry := newRegistry()
+	s.tracker, err = session.New(session.Config{Store: s.store, Logger: s.log, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	if s.linkTLS, err = linkTLS(s.config.Link, s.log); err != nil {
+		return err
+	}
 	s.gate, err = provision.NewGate(provision.GateConfig{
 		Store: s.store, Domain: s.config.Domain, Logger: s.log, Registerer: registry,
+		Sessions: s.tracker, Changes: s.tracker,
 	})
 	if err != nil {
 		return err
@@ -146,7 +158,7 @@ func (s *server) make() (err error) {
 		return err
 	}
 	options := authz.Config{
-		Gate: s.gate, DenyDetail: denyDetail(s.config), MaxInFlight: s.config.Authz.MaxInFlight,
+		Gate: s.gate, Sessions: s.tracker, DenyDetail: denyDetail(s.config), MaxInFlight: s.config.Authz.MaxInFlight,
 		DrainDelay: s.flags.drainDelay, DrainDeadline: s.flags.drainDeadline,
 		Logger: s.log, Registerer: registry,
 	}
@@ -172,6 +184,9 @@ func denyDetail(c *config.Config) authz.DenyDetail {
 func (s *server) listen(ctx context.Context) (err error) {
 	if s.authzListener, err = authz.Listen(ctx, s.config.Authz.Listen, 0); err != nil {
 		return fmt.Errorf("authz.listen: %w", err)
+	}
+	if s.linkListener, err = listenLink(ctx, s.config.Link, s.linkTLS); err != nil {
+		return err
 	}
 	var l net.ListenConfig
 	if s.metricsListener, err = l.Listen(ctx, "tcp", s.config.Metrics.Listen); err != nil {
@@ -206,6 +221,7 @@ func (s *server) run(ctx context.Context) error {
 		}
 		s.announce()
 		start(s.gate.Run)
+		start(func(ctx context.Context) error { return s.tracker.Run(ctx, s.gate) })
 		start(s.watcher.Run)
 		start(s.followReadiness)
 		start(s.followHangups)
@@ -233,19 +249,19 @@ func (s *server) serveFront(ctx, background context.Context) error {
 		defer drain()
 		return s.admin.Serve(front, s.adminListener)
 	})
+	group.Go(func() error {
+		defer drain()
+		return s.tracker.Serve(front, s.linkListener)
+	})
 	return group.Wait()
 }
 
 // announce tells people where everything is.
 func (s *server) announce() {
-	guard := "reached from this host only"
-	switch {
-	case s.config.Authz.TLS != nil:
-		guard = "mTLS"
-	case s.config.Authz.Insecure:
-		guard = "none (authz.insecure)"
-	}
-	s.log.Info("listening", "for", "Envoy's checks (gRPC)", "address", s.authzListener.Addr().String(), "guard", guard)
+	s.log.Info("listening", "for", "Envoy's checks (gRPC)", "address", s.authzListener.Addr().String(),
+		"guard", guard(s.config.Authz.TLS, s.config.Authz.Insecure, "authz.insecure"))
+	s.log.Info("listening", "for", "links of Envoy's library", "address", s.linkListener.Addr().String(),
+		"guard", guard(s.config.Link.TLS, s.config.Link.Insecure, "link.insecure"))
 	s.log.Info("listening", "for", "hubgate's commands", "address", s.adminListener.Addr().String(), "guard", "file mode 0600")
 	s.log.Info("listening", "for", "/metrics /livez /readyz", "address", s.metricsListener.Addr().String(), "guard", "none")
 }
@@ -307,7 +323,7 @@ func (s *server) followHangups(ctx context.Context) error {
 
 // close closes what run did not, because it never ran, and the store.
 func (s *server) close() error {
-	for _, l := range []net.Listener{s.authzListener, s.metricsListener, s.adminListener} {
+	for _, l := range []net.Listener{s.authzListener, s.linkListener, s.metricsListener, s.adminListener} {
 		if l != nil {
 			_ = l.Close() // closed already, if it was served
 		}
