@@ -19,6 +19,7 @@ import (
 type Session struct {
 	ID         string `json:"id"`
 	HubID      string `json:"hub_id"`
+	HubName    string `json:"hub_name"`
 	DeviceID   string `json:"device_id"`
 	DeviceName string `json:"device_name"`
 	Protocol   string `json:"protocol"`
@@ -42,9 +43,9 @@ type Sessions struct {
 	Next string `json:"next,omitempty"`
 }
 
-func showSession(s provision.Session) Session {
+func showSession(hub provision.Hub, s provision.Session) Session {
 	shown := Session{
-		ID: s.ID, HubID: s.Hub.String(), DeviceID: s.Device.String(), DeviceName: s.DeviceName, Protocol: string(s.Protocol),
+		ID: s.ID, HubID: s.Hub.String(), HubName: hub.Name, DeviceID: s.Device.String(), DeviceName: s.DeviceName, Protocol: string(s.Protocol),
 		Node: s.Envoy.Node, Connection: s.Connection, Confirmed: s.Confirmed, CanBeEnded: s.Envoy.HasLibrary(),
 		Since: s.Since.UTC(), LastActivityAt: s.LastActivity.UTC(),
 	}
@@ -54,10 +55,10 @@ func showSession(s provision.Session) Session {
 	return shown
 }
 
-func showSessions(sessions []provision.Session) []Session {
+func showSessions(hub provision.Hub, sessions []provision.Session) []Session {
 	shown := make([]Session, len(sessions))
 	for i, s := range sessions {
-		shown[i] = showSession(s)
+		shown[i] = showSession(hub, s)
 	}
 	return shown
 }
@@ -106,7 +107,7 @@ func (s *Server) listSessions(r *http.Request) (any, error) {
 			if err != nil {
 				return nil, fmt.Errorf("list sessions: %w", err)
 			}
-			page.Sessions = append(page.Sessions, showSessions(sessions)...)
+			page.Sessions = append(page.Sessions, showSessions(h, sessions)...)
 		}
 	}
 	return page, nil
@@ -127,6 +128,10 @@ func pageSize(text string) (int, error) {
 // endSessions ends the sessions that a device has now; it may connect again at
 // once. What it answers are those sessions.
 func (s *Server) endSessions(r *http.Request) (any, error) {
+	h, err := s.hub(r)
+	if err != nil {
+		return nil, err
+	}
 	d, err := s.device(r)
 	if err != nil {
 		return nil, err
@@ -158,7 +163,7 @@ func (s *Server) endSessions(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("device %q: %w", d.Name, err)
 	}
 	s.acted(r, provision.Disconnected, changed)
-	return Sessions{Sessions: showSessions(sessions)}, nil
+	return Sessions{Sessions: showSessions(h, sessions)}, nil
 }
 
 // lookers bounds the look-ups of sessions for one list of devices.

@@ -85,7 +85,7 @@ func TestSessionsAreListed(t *testing.T) {
 	var page Sessions
 	r.get("/v1/sessions?hub=a&limit=1", &page)
 	got := page.Sessions[0]
-	if got.DeviceName != "SN-0" || got.HubID != provision.DeclaredHubID("a").String() || got.Protocol != "tcp" || got.Source != "192.0.2.7" ||
+	if got.DeviceName != "SN-0" || got.HubName != "a" || got.HubID != provision.DeclaredHubID("a").String() || got.Protocol != "tcp" || got.Source != "192.0.2.7" ||
 		got.Node != "edge-1" || got.Connection != 7 || !got.Confirmed || !got.CanBeEnded || got.Since.IsZero() || got.LastActivityAt.IsZero() {
 		t.Errorf("listed %+v", got)
 	}
