@@ -163,13 +163,3 @@ func (b *Bundle) Rejected() []Rejected { return slices.Clone(b.rejected) }
 
 // Knows tells whether an anchor or a known intermediate has that fingerprint.
 func (b *Bundle) Knows(f Fingerprint) bool { return b.byPrint[f] != nil }
-
-// Subjects returns the raw subject names of anchors and known intermediates,
-// each once: a chain none of whose Issuers is among them cannot verify.
-func (b *Bundle) Subjects() [][]byte {
-	var names [][]byte
-	for name := range b.bySubject {
-		names = append(names, []byte(name))
-	}
-	return names
-}

@@ -136,10 +136,6 @@ func TestBundleKeepsOutWhatDoesNotChain(t *testing.T) {
 	if got := names(b.Anchors()); got != "Acme Root" {
 		t.Errorf("anchors %s", got)
 	}
-	subjects := b.Subjects()
-	if len(subjects) != 4 || !slices.ContainsFunc(subjects, func(s []byte) bool { return bytes.Equal(s, f.root.Certificate.RawSubject) }) {
-		t.Errorf("%d subjects", len(subjects))
-	}
 }
 
 func TestIssuers(t *testing.T) {
@@ -149,7 +145,13 @@ func TestIssuers(t *testing.T) {
 	cross := must(other.root.CrossSign(f.line))
 	c := chainOf(leaf, f.root.Certificate, must(newFactory("Junk").root.Leaf("x")).Certificate, cross, f.line.Certificate, inner.Certificate)
 	want := [][]byte{inner.Certificate.RawSubject, f.line.Certificate.RawSubject, f.root.Certificate.RawSubject, other.root.Certificate.RawSubject}
-	got := c.Issuers()
+	var got [][]byte
+	for _, i := range c.Issuers() {
+		got = append(got, i.Name)
+		if len(i.KeyID) == 0 {
+			t.Errorf("no key ID of issuer %q", i.Name)
+		}
+	}
 	slices.SortFunc(got, bytes.Compare)
 	slices.SortFunc(want, bytes.Compare)
 	if !slices.EqualFunc(got, want, bytes.Equal) {

@@ -124,17 +124,31 @@ func shorten(s string) string { return strconv.Quote(cut(s, 120)) }
 // Leaf is the certificate whose key the connection used.
 func (c *Chain) Leaf() *x509.Certificate { return c.leaf.cert }
 
-// Issuers returns the raw issuer names of the leaf and of every presented
-// certificate that names connect to it, nearest first, each once. Under a hub
-// that trusts none of these names the chain cannot verify.
-func (c *Chain) Issuers() [][]byte {
-	names := [][]byte{c.leaf.cert.RawIssuer}
+// Issuer is what a certificate says of who issued it: claims, by which an issuer
+// can be looked up.
+type Issuer struct {
+	Name  []byte // raw issuer name
+	KeyID []byte // authority key identifier, nil if there is none
+}
+
+// Issuers returns who issued the leaf and every presented certificate that names
+// connect to it, nearest first, each once. Under a hub that trusts none of these
+// names the chain cannot verify.
+func (c *Chain) Issuers() []Issuer {
+	issuers := []Issuer{c.leaf.claimedIssuer()}
 	for _, n := range c.issuers {
-		if !slices.ContainsFunc(names, func(o []byte) bool { return bytes.Equal(o, n.cert.RawIssuer) }) {
-			names = append(names, n.cert.RawIssuer)
+		claim := n.claimedIssuer()
+		if !slices.ContainsFunc(issuers, func(o Issuer) bool {
+			return bytes.Equal(o.Name, claim.Name) && bytes.Equal(o.KeyID, claim.KeyID)
+		}) {
+			issuers = append(issuers, claim)
 		}
 	}
-	return names
+	return issuers
+}
+
+func (n *node) claimedIssuer() Issuer {
+	return Issuer{Name: n.cert.RawIssuer, KeyID: n.cert.AuthorityKeyId}
 }
 
 // Digest identifies the leaf and the presented certificates, in their order.

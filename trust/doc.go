@@ -21,10 +21,13 @@
 //	x509.Verify over exactly this path, as the last word
 //
 // Known intermediates were verified when the Bundle was made and cost nothing.
+// The worst that a stranger can send costs less than 2 ms under a P-256 anchor
+// (BenchmarkHostile), a chain of another vendor 20 µs.
 //
 // The presented certificates can only help: nothing that is added to them makes
 // a chain valid that is not signed under an anchor, and what is unrelated to the
-// leaf by names is ignored as long as it parses.
+// leaf by names is ignored as long as it parses. So is, unless the chain fails for
+// lack of it, a certificate whose key or algorithm is not accepted.
 //
 // # Differences from RFC 5280, section 6
 //

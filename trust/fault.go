@@ -60,5 +60,9 @@ type Error struct {
 	exhausted bool
 }
 
+// Exhausted tells that the signature checks ran out before the chain was judged:
+// with more of them, it might verify.
+func (e *Error) Exhausted() bool { return e.exhausted }
+
 // Error returns the detail, led by the fault.
 func (e *Error) Error() string { return e.Fault.String() + ": " + e.Detail }

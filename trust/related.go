@@ -9,7 +9,8 @@ import (
 // the other: some key is trusted under both. So it is if an anchor of one is, by
 // its key, an anchor of the other, an ancestor or a descendant of one, directly
 // or through intermediates that either of them was given; and if both know the
-// same cross-signed intermediate.
+// same cross-signed intermediate. A link that neither was given is not seen:
+// devices may present it, and are then admitted by both.
 //
 // Signatures decide, SHA-1 included: here it is safer to see too much.
 func Related(a, b *Bundle) bool {
