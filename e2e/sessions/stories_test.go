@@ -1,0 +1,50 @@
+package sessions
+
+import (
+	"testing"
+)
+
+// site is a hubgate on one store, with an Envoy of its own before a broker and
+// a backend.
+type site struct {
+	*hubgate
+	edge *edge
+}
+
+func newSite(t testing.TB, open storage) *site {
+	t.Helper()
+	h := startHubgate(t, open)
+	return &site{h, startEdge(t, edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t), backend: startBackend(t)})}
+}
+
+// stories are what has to be true on every store. Each has hubs of its own and
+// runs beside the others.
+var stories = []struct {
+	name string
+	tell func(*testing.T, *site)
+}{
+	{"identity at the broker", identityAtTheBroker},
+	{"paho", pahoClient},
+	{"CONNECT byte by byte", byteByByte},
+	{"never-seen intermediate", neverSeenIntermediate},
+	{"ending MQTT", endingMQTT},
+	{"ending HTTP", endingHTTP},
+	{"disabled before it registers", disabledBeforeItRegisters},
+	{"connected elsewhere", connectedElsewhere},
+}
+
+func TestStores(t *testing.T) {
+	t.Parallel()
+	for name, on := range storages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, on(t))
+			for _, story := range stories {
+				t.Run(story.name, func(t *testing.T) {
+					t.Parallel()
+					story.tell(t, s)
+				})
+			}
+		})
+	}
+}
