@@ -245,8 +245,10 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 		pathErr error // of the hub that signed the chain
 		refusal error // of one that did not
 		budget  trust.Budget
+
+		exhausted bool // the budget, before all were tried
 	)
-	candidates := g.hubs.candidates(f.Chain.Issuers(), f.Connection.Attested)
+	candidates := g.hubs.candidates(f.Chain, f.Connection.Attested)
 	for _, h := range candidates {
 		p, err := g.verify(ctx, h, f, &budget)
 		var failure *trust.Error
@@ -259,7 +261,9 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 			found := chainFinding(err, &Decision{})
 			f.NoHub = Problem{found.reason, found.detail}
 			return nil
-		case refusal == nil || failure.Fault == trust.Incomplete:
+		case failure.Exhausted():
+			exhausted = true
+		case refusal == nil || failure.Fault != trust.Untrusted: // what tells more
 			refusal = err
 		}
 	}
@@ -270,14 +274,17 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 	case len(signed) > 1:
 		f.NoHub = Problem{HubAmbiguous, fmt.Sprintf("hubs %s and %s both trust this chain", signed[0].Name, signed[1].Name)}
 		return nil
+	case exhausted || len(candidates) == maxCandidates:
+		f.NoHub = Problem{HubAmbiguous, "too many hubs know a CA of the issuer's name to try them all"}
+		return nil
 	case len(candidates) == 0:
 		_, refusal = noAnchors.Verify(f.Chain, trust.Options{Now: f.Now})
 	}
 	f.PathErr = refusal
 	reason := HubUnknown
 	var failure *trust.Error
-	if errors.As(refusal, &failure) && failure.Fault == trust.Incomplete {
-		reason = ChainIncomplete
+	if errors.As(refusal, &failure) && failure.Fault != trust.Untrusted {
+		reason = chainReasons[failure.Fault] // incomplete or unsupported
 	}
 	f.NoHub = Problem{reason, fmt.Sprintf("no hub trusts this chain: %v", refusal)}
 	return nil

@@ -2,6 +2,7 @@ package provision_test
 
 import (
 	"crypto/x509"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,47 @@ func TestHubIsAmbiguousBySignaturesOnly(t *testing.T) {
 	r.expect(over(leaf(t, lookAlike, "SN-2"), sni("alpha.iot.example.com")), provision.ChainUntrusted)
 }
 
+// Vendors give their CAs the same names. Neither that nor a tenant that copies a
+// name and a key ID keeps a device from its hub.
+func TestManyHubsKnowCAsOfOneName(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const hubs = 30
+	lines := make([]*pki.Authority, hubs)
+	for i := range lines {
+		vendor := root(t, fmt.Sprintf("Vendor %d", i))
+		lines[i] = must[*pki.Authority](t)(vendor.Intermediate("Issuing CA"))
+		r.hub(fmt.Sprintf("hub-%d", i), anchors(vendor.Certificate), intermediates(lines[i].Certificate))
+	}
+	for i, line := range lines {
+		d := r.expect(over(leaf(t, line, "SN-1"), leafOnly), provision.DeviceProvisioned)
+		if want := fmt.Sprintf("hub-%d", i); d.HubName != want {
+			t.Errorf("admitted to %s, want %s", d.HubName, want)
+		}
+	}
+
+	// Mallory was there first.
+	late := root(t, "Vendor Late")
+	line := must[*pki.Authority](t)(late.Intermediate("Issuing CA"))
+	for i := range hubs {
+		mallory := root(t, fmt.Sprintf("Mallory %d", i))
+		copied := must[*pki.Authority](t)(mallory.Intermediate("Issuing CA", pki.WithTemplate(func(c *x509.Certificate) {
+			c.SubjectKeyId = line.Certificate.SubjectKeyId
+		})))
+		r.hub(fmt.Sprintf("mallory-%d", i), anchors(mallory.Certificate), intermediates(copied.Certificate))
+	}
+	r.hub("late", anchors(late.Certificate), intermediates(line.Certificate))
+	if d := r.expect(over(leaf(t, line, "SN-2")), provision.DeviceProvisioned); d.HubName != "late" {
+		t.Errorf("admitted to %s", d.HubName)
+	}
+	// A device that presents its leaf alone, and whose hub cannot be told, is
+	// told to name it.
+	alone := over(leaf(t, line, "SN-3"), leafOnly, func(c *provision.Connection) { c.Attested = c.Attested[:1] })
+	r.expect(alone, provision.HubAmbiguous)
+	alone.SNI = "late.iot.example.com"
+	r.expect(alone, provision.DeviceProvisioned)
+}
+
 func TestLearnedIntermediateServesALeafAlone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -174,6 +216,7 @@ func TestRefusals(t *testing.T) {
 	hub := r.hub("factory", anchors(vendor.Certificate))
 	r.hub("off", anchors(off.Certificate), func(h *provision.Hub) { h.AutoProvisioning = false })
 	r.hub("shut", anchors(shut.Certificate), func(h *provision.Hub) { h.Disabled = true })
+	weak := must[*pki.Authority](t)(vendor.Intermediate("Weak", pki.WithKey(pki.P224)))
 	named := func(cn string) provision.Connection { return over(leaf(t, vendor, cn)) }
 	withRoot := func(c *provision.Connection) { c.Presented = append(c.Presented, foreign.Certificate.Raw) }
 	tests := []struct {
@@ -189,6 +232,7 @@ func TestRefusals(t *testing.T) {
 		{"11 certificates, of which TCP shows the leaf", over(leaf(t, vendor, "SN"), leafOnly, func(c *provision.Connection) {
 			c.Attested = append(c.Attested, make([]trust.Fingerprint, trust.MaxCertificates)...)
 		}), provision.CertificateUnsupported},
+		{"an intermediate that is not supported", over(leaf(t, weak, "SN")), provision.CertificateUnsupported},
 		{"foreign CA, not sent", over(leaf(t, foreign, "SN")), provision.ChainIncomplete},
 		{"foreign CA, sent", over(leaf(t, foreign, "SN"), withRoot), provision.HubUnknown},
 		{"foreign CA, sent, hub named", over(leaf(t, foreign, "SN"), withRoot, sni("factory.iot.example.com")), provision.ChainUntrusted},

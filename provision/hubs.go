@@ -63,18 +63,44 @@ func parseAll(ders [][]byte) ([]*x509.Certificate, error) {
 // directory finds hubs by ID, by name and by what may have issued a chain. It
 // is safe for concurrent use.
 type directory struct {
-	mu        sync.RWMutex
-	byID      map[HubID]*liveHub
-	byName    map[string]*liveHub
-	bySubject map[string][]*liveHub // raw subject of an anchor or intermediate
+	mu     sync.RWMutex
+	byID   map[HubID]*liveHub
+	byName map[string]*liveHub
+	// byIssuer finds the hubs that know a CA, by its fingerprint, by its name
+	// and key ID, and by its name alone.
+	byIssuer map[issuerKey][]*liveHub
+}
+
+// issuerKey is one of the ways to look a CA up.
+type issuerKey struct {
+	print  trust.Fingerprint
+	name   string // raw subject
+	keyID  string // "" if it has none
+	anyKey bool   // by name alone
 }
 
 func newDirectory() *directory {
 	return &directory{
-		byID:      make(map[HubID]*liveHub),
-		byName:    make(map[string]*liveHub),
-		bySubject: make(map[string][]*liveHub),
+		byID:     make(map[HubID]*liveHub),
+		byName:   make(map[string]*liveHub),
+		byIssuer: make(map[issuerKey][]*liveHub),
 	}
+}
+
+// issuerKeys returns what the hub is found under, each once. A hub that is found
+// by SNI only is found under nothing.
+func (h *liveHub) issuerKeys() map[issuerKey]struct{} {
+	keys := make(map[issuerKey]struct{})
+	if h.SNIOnly {
+		return keys
+	}
+	for _, c := range slices.Concat(h.bundle.Anchors(), h.bundle.Intermediates()) {
+		name := string(c.RawSubject)
+		keys[issuerKey{print: trust.FingerprintOf(c)}] = struct{}{}
+		keys[issuerKey{name: name, keyID: string(c.SubjectKeyId)}] = struct{}{}
+		keys[issuerKey{name: name, anyKey: true}] = struct{}{}
+	}
+	return keys
 }
 
 // put adds the hub or replaces the one of that ID.
@@ -84,12 +110,8 @@ func (dir *directory) put(h *liveHub) {
 	dir.remove(h.ID)
 	dir.byID[h.ID] = h
 	dir.byName[h.Name] = h
-	if h.SNIOnly {
-		return
-	}
-	for _, subject := range h.bundle.Subjects() {
-		key := string(subject)
-		dir.bySubject[key] = append(dir.bySubject[key], h)
+	for key := range h.issuerKeys() {
+		dir.byIssuer[key] = append(dir.byIssuer[key], h)
 	}
 }
 
@@ -109,17 +131,13 @@ func (dir *directory) remove(id HubID) {
 	if dir.byName[h.Name] == h {
 		delete(dir.byName, h.Name)
 	}
-	if h.SNIOnly {
-		return
-	}
-	for _, subject := range h.bundle.Subjects() {
-		key := string(subject)
-		rest := slices.DeleteFunc(dir.bySubject[key], func(o *liveHub) bool { return o == h })
+	for key := range h.issuerKeys() {
+		rest := slices.DeleteFunc(dir.byIssuer[key], func(o *liveHub) bool { return o == h })
 		if len(rest) == 0 {
-			delete(dir.bySubject, key)
+			delete(dir.byIssuer, key)
 			continue
 		}
-		dir.bySubject[key] = rest
+		dir.byIssuer[key] = rest
 	}
 }
 
@@ -141,36 +159,42 @@ func (dir *directory) find(idOrName string) *liveHub {
 	return dir.byName[idOrName]
 }
 
-// candidates returns the hubs that trust an issuer of one of those names, those
-// first of which the device presented a known certificate.
-func (dir *directory) candidates(issuers [][]byte, attested []trust.Fingerprint) []*liveHub {
+// candidates returns the hubs that may lead to the chain, the likeliest first:
+// those that know a CA that the device presented, then those that know one of
+// the name and key ID asked for, or without a key ID. Only if there are none,
+// those whose CA has the name and another key: vendors' CAs often share a name.
+func (dir *directory) candidates(chain *trust.Chain, attested []trust.Fingerprint) []*liveHub {
 	dir.mu.RLock()
+	defer dir.mu.RUnlock()
 	var found []*liveHub
-	for _, issuer := range issuers {
-		for _, h := range dir.bySubject[string(issuer)] {
+	take := func(key issuerKey) {
+		for _, h := range dir.byIssuer[key] {
+			if len(found) == maxCandidates {
+				return
+			}
 			if !slices.Contains(found, h) {
 				found = append(found, h)
 			}
 		}
 	}
-	dir.mu.RUnlock()
-	if len(found) > 1 && len(attested) > 0 {
-		slices.SortStableFunc(found, func(a, b *liveHub) int {
-			return cmp.Compare(knownOf(b, attested), knownOf(a, attested))
-		})
+	for _, print := range attested {
+		take(issuerKey{print: print})
 	}
-	return found[:min(len(found), maxCandidates)]
-}
-
-// knownOf counts the attested certificates that the hub knows.
-func knownOf(h *liveHub, attested []trust.Fingerprint) int {
-	n := 0
-	for _, f := range attested {
-		if h.bundle.Knows(f) {
-			n++
+	issuers := chain.Issuers()
+	for _, i := range issuers {
+		if len(i.KeyID) > 0 {
+			take(issuerKey{name: string(i.Name), keyID: string(i.KeyID)})
+			take(issuerKey{name: string(i.Name)})
+		} else {
+			take(issuerKey{name: string(i.Name), anyKey: true})
 		}
 	}
-	return n
+	if len(found) == 0 {
+		for _, i := range issuers {
+			take(issuerKey{name: string(i.Name), anyKey: true})
+		}
+	}
+	return found
 }
 
 // all returns every hub, by name.

@@ -179,6 +179,14 @@ func anchors(certs ...*x509.Certificate) func(*provision.Hub) {
 	}
 }
 
+func intermediates(certs ...*x509.Certificate) func(*provision.Hub) {
+	return func(h *provision.Hub) {
+		for _, c := range certs {
+			h.Intermediates = append(h.Intermediates, c.Raw)
+		}
+	}
+}
+
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
