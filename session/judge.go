@@ -181,8 +181,10 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 		switch {
 		case reason != "":
 			t.end(c, reason)
-		case anew:
-			t.want(c) // its device went with the hub that was
+		case anew, !c.judged:
+			// Its device went with the hub that was; or it is being judged, maybe
+			// by the hub as it was.
+			t.want(c)
 		}
 	}
 	t.named(id, hub)
