@@ -12,14 +12,15 @@ import (
 // BenchmarkModule compares an Envoy with the library to one without it, before
 // the same hubgate and broker: memory, memory per open session, connections per
 // second, messages per second. Both take turns, and what is reported are
-// medians, as nobody has a machine to himself.
+// medians, as nobody has a machine to himself; for the same reason it says how
+// much processor time each Envoy took.
 //
 //	go test -run '^$' -bench Module -benchtime 1x ./e2e/sessions
 func BenchmarkModule(b *testing.B) {
 	const (
-		rounds      = 7
+		rounds      = 15
 		sessions    = 1000
-		connections = 400 // per round
+		connections = 200 // per round
 		messages    = 20_000
 	)
 	h := startHubgate(b, onBolt(b))
@@ -48,8 +49,12 @@ func BenchmarkModule(b *testing.B) {
 		}
 		for i := range rounds {
 			for _, s := range sides {
+				start := s.edge.cpu(b)
 				s.connects = append(s.connects, s.connect(b, f, connections, i))
+				middle := s.edge.cpu(b)
 				s.passes = append(s.passes, s.pass(b, f, messages, i))
+				s.connecting += middle - start
+				s.passing += s.edge.cpu(b) - middle
 			}
 		}
 	}
@@ -70,7 +75,11 @@ func BenchmarkModule(b *testing.B) {
 	with, without, q = ratio(func(s *side) []float64 { return s.passes })
 	b.ReportMetric(q, "x-messages")
 	b.Logf("messages/s: with %.0f, without %.0f", with, without)
+	b.ReportMetric(float64(sides[1].connecting)/float64(sides[0].connecting), "x-cpu/connection")
+	b.ReportMetric(float64(sides[1].passing)/float64(sides[0].passing), "x-cpu/message")
 	for _, s := range sides {
+		b.Logf("%s: Envoy's processor time, a connection %s, a message %s",
+			s.name, s.connecting/(rounds*connections), s.passing/(rounds*messages))
 		b.Logf("%s: RSS at start %.1f MiB, %.0f B per session; connections/s %.0f; messages/s %.0f",
 			s.name, float64(s.base)/(1<<20), s.each, s.connects, s.passes)
 	}
@@ -83,6 +92,8 @@ type side struct {
 	base             int
 	each             float64
 	connects, passes []float64
+	// Processor time that Envoy took for them.
+	connecting, passing time.Duration
 }
 
 // connect makes connections, each by a device of its own that is known, and

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +99,17 @@ func (e *edge) rss(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return kib << 10
+}
+
+// cpu is how much processor time the process has taken.
+func (e *edge) cpu(t testing.TB) time.Duration {
+	t.Helper()
+	text := must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", e.process.Pid())))(t)
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	const utime, stime, tick = 11, 12, 10 * time.Millisecond // of what follows the name
+	user, system := must(strconv.Atoi(fields[utime]))(t), must(strconv.Atoi(fields[stime]))(t)
+	return time.Duration(user+system) * tick
 }
 
 // start starts a process that ends with the test.
