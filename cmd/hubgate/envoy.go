@@ -22,7 +22,9 @@ type envoyFlags struct {
 	options         envoy.Options
 	https           envoy.HTTPS
 	mqtt            envoy.MQTT
+	module          envoy.Module
 	noHTTPS, noMQTT bool
+	noModule        bool
 	certs, keys     []string
 	tls             envoy.ClientTLS
 	file            string
@@ -36,7 +38,12 @@ func newEnvoyConfig(std streams) *cobra.Command {
 		Short: "Print a complete Envoy configuration for HTTPS and MQTT",
 		Long: `Print a complete bootstrap file for Envoy 1.40 or later, for devices that speak
 HTTPS, MQTT or both. Files are read by Envoy alone, when it starts. An address
-is host:port or unix:///path.`,
+is host:port or unix:///path.
+
+Envoy loads hubgate's library (make module builds libhubgate.so) from the
+directory that ENVOY_DYNAMIC_MODULES_SEARCH_PATH names, or from --module-library.
+With it hubgate sees whole chains over MQTT, brokers learn who is connected, and
+connections can be ended. --no-module does without.`,
 		Example: `  hubgate envoy config --domain iot.example.com --cert tls.crt --key tls.key > envoy.yaml
   hubgate envoy config --no-https --mqtt-hub factory --mqtt-broker broker:1883 -o envoy.yaml
   envoy --mode validate -c envoy.yaml`,
@@ -48,7 +55,7 @@ is host:port or unix:///path.`,
 }
 
 func (f *envoyFlags) bind(c *cobra.Command) {
-	flags, o, h, m := c.Flags(), &f.options, &f.https, &f.mqtt
+	flags, o, h, m, l := c.Flags(), &f.options, &f.https, &f.mqtt, &f.module
 	flags.SortFlags = false
 	flags.StringVarP(&f.file, "output", "o", "", "write into this file instead of standard output")
 	flags.BoolVar(&f.force, "force", false, "replace the file if it is there")
@@ -83,6 +90,15 @@ func (f *envoyFlags) bind(c *cobra.Command) {
 	flags.BoolVar(&m.ProxyProtocol, "mqtt-proxy-protocol", false, "demand a PROXY header")
 	flags.Uint32Var(&m.MaxConnections, "mqtt-max-connections", 0, "bound of this listener alone (default: none)")
 	flags.DurationVar(&m.IdleTimeout, "mqtt-idle-timeout", envoy.DefaultIdleTimeout, "end a silent connection; longer than any MQTT keep-alive")
+	flags.BoolVar(&m.ProxyTLVs, "mqtt-proxy-tlvs", false, "tell the broker who is connected in a PROXY header (v2)")
+
+	flags.BoolVar(&f.noModule, "no-module", false, "do without hubgate's library")
+	flags.StringVar(&l.Library, "module-library", "", "path of libhubgate.so (default: where Envoy looks for it)")
+	flags.StringArrayVar(&l.Links, "link", []string{envoy.DefaultLink}, "address of hubgate's link port (link.listen); may be repeated")
+	flags.StringVar(&l.UserName, "mqtt-username", envoy.DefaultUserName, "user name that the broker sees; keep leaves the client's")
+	flags.StringVar(&l.ClientID, "mqtt-client-id", envoy.DefaultClientID, "client ID that the broker sees; keep leaves the client's")
+	flags.DurationVar(&l.ConnectTimeout, "mqtt-connect-timeout", envoy.DefaultConnectTimeout, "bound of the wait for an MQTT CONNECT")
+	flags.IntVar(&l.MaxConnect, "mqtt-max-connect", envoy.DefaultMaxConnect, "bound of the MQTT CONNECT, in bytes")
 
 	flags.StringVar(&o.NodeID, "node-id", "", "name of this Envoy towards hubgate (default: its host name)")
 	flags.StringVar(&o.NodeCluster, "node-cluster", "", "name of its group in its own logs")
@@ -136,6 +152,9 @@ func (f *envoyFlags) resolve() (envoy.Options, []error) {
 	if !f.noMQTT {
 		o.MQTT = &f.mqtt
 	}
+	if !f.noModule {
+		o.Module = &f.module
+	}
 	if f.noHTTPS && f.noMQTT {
 		errs = append(errs, errors.New("--no-https, --no-mqtt: nothing is left to listen on"))
 	}
@@ -163,6 +182,8 @@ var flagOf = map[string]string{
 	"HTTPS.Listen":           "https-listen", "HTTPS.Backends": "https-backend", "HTTPS.Hub": "https-hub",
 	"HTTPS.OnlyDomain": "https-only-domain", "HTTPS.IdleTimeout": "https-idle-timeout", "HTTPS.StreamIdleTimeout": "https-stream-idle-timeout",
 	"MQTT.Listen": "mqtt-listen", "MQTT.Brokers": "mqtt-broker", "MQTT.Hub": "mqtt-hub", "MQTT.IdleTimeout": "mqtt-idle-timeout",
+	"Module.Library": "module-library", "Module.Links": "link", "Module.UserName": "mqtt-username", "Module.ClientID": "mqtt-client-id",
+	"Module.ConnectTimeout": "mqtt-connect-timeout", "Module.MaxConnect": "mqtt-max-connect",
 	"NodeID": "node-id", "NodeCluster": "node-cluster", "Admin": "admin",
 	"HandshakeTimeout": "handshake-timeout", "TCPKeepalive": "tcp-keepalive",
 }
