@@ -16,7 +16,7 @@ type vendor struct {
 	root, line *pki.Authority
 }
 
-func newVendor(t *testing.T) *vendor {
+func newVendor(t testing.TB) *vendor {
 	t.Helper()
 	root, err := pki.NewRoot("Vendor Root")
 	if err != nil {
@@ -30,7 +30,7 @@ func newVendor(t *testing.T) *vendor {
 }
 
 // device gives a device that presents its leaf, the intermediate and the root.
-func (v *vendor) device(t *testing.T, name string, options ...pki.Option) tls.Certificate {
+func (v *vendor) device(t testing.TB, name string, options ...pki.Option) tls.Certificate {
 	t.Helper()
 	leaf, err := v.line.Leaf(name, options...)
 	if err != nil {
@@ -40,19 +40,19 @@ func (v *vendor) device(t *testing.T, name string, options ...pki.Option) tls.Ce
 }
 
 // server writes a certificate for the test's names.
-func (v *vendor) server(t *testing.T) KeyPair {
+func (v *vendor) server(t testing.TB) KeyPair {
 	t.Helper()
 	return files(t)(v.root.Server("iot.example.com", "*.iot.example.com", "localhost", "127.0.0.1"))
 }
 
 // client writes a certificate for Envoy itself.
-func (v *vendor) client(t *testing.T) KeyPair {
+func (v *vendor) client(t testing.TB) KeyPair {
 	t.Helper()
 	return files(t)(v.root.Leaf("envoy"))
 }
 
 // files writes what an authority just made.
-func files(t *testing.T) func(*pki.Identity, error) KeyPair {
+func files(t testing.TB) func(*pki.Identity, error) KeyPair {
 	return func(identity *pki.Identity, err error) KeyPair {
 		t.Helper()
 		if err != nil {
@@ -67,7 +67,7 @@ func files(t *testing.T) func(*pki.Identity, error) KeyPair {
 }
 
 // ca writes the root's certificate.
-func (v *vendor) ca(t *testing.T) string {
+func (v *vendor) ca(t testing.TB) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(name, pki.EncodeCertificates(v.root.Certificate), 0o600); err != nil {

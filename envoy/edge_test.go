@@ -26,7 +26,7 @@ type edge struct {
 
 // startEdge fills in addresses and certificates, and starts everything; edits
 // change the generated configuration.
-func startEdge(t *testing.T, o Options, a *authorizer, edits ...func(string) string) *edge {
+func startEdge(t testing.TB, o Options, a *authorizer, edits ...func(string) string) *edge {
 	t.Helper()
 	e := &edge{vendor: newVendor(t), authorizer: a, broker: startBroker(t)}
 	var backend string
@@ -54,7 +54,7 @@ func startEdge(t *testing.T, o Options, a *authorizer, edits ...func(string) str
 }
 
 // dial opens a TLS connection as a device; preamble goes before TLS.
-func (e *edge) dial(t *testing.T, address, preamble string, config *tls.Config) (*tls.Conn, error) {
+func (e *edge) dial(t testing.TB, address, preamble string, config *tls.Config) (*tls.Conn, error) {
 	t.Helper()
 	raw, err := net.Dial("tcp", address)
 	if err != nil {
@@ -73,7 +73,7 @@ func (e *edge) dial(t *testing.T, address, preamble string, config *tls.Config) 
 	return conn, conn.HandshakeContext(t.Context())
 }
 
-func (e *edge) mustDial(t *testing.T, address, preamble string, config *tls.Config) *tls.Conn {
+func (e *edge) mustDial(t testing.TB, address, preamble string, config *tls.Config) *tls.Conn {
 	t.Helper()
 	conn, err := e.dial(t, address, preamble, config)
 	if err != nil {

@@ -37,7 +37,7 @@ type hub struct {
 	ends     map[uint64]*link.End // not acknowledged yet
 }
 
-func startHub(t *testing.T) *hub {
+func startHub(t testing.TB) *hub {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,7 +135,7 @@ func (h *hub) end(m *link.End) {
 }
 
 // release lets a connection go on.
-func (h *hub) release(t *testing.T, open *link.Open) {
+func (h *hub) release(t testing.TB, open *link.Open) {
 	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -193,7 +193,7 @@ func (h *hub) links() int {
 func (h *hub) name(id uint64) string { return fmt.Sprintf("%s/%d", h.epoch(), id) }
 
 // await gives a device's open connection once there is one.
-func (h *hub) await(t *testing.T, device string) *link.Open {
+func (h *hub) await(t testing.TB, device string) *link.Open {
 	t.Helper()
 	ofDevice := func(o *link.Open) bool { return o.Session == "session of "+device }
 	eventually(t, "an open connection of "+device, func() bool { return h.find(ofDevice) != nil })
@@ -201,7 +201,7 @@ func (h *hub) await(t *testing.T, device string) *link.Open {
 }
 
 // established is a device's connection after its CONNECT.
-func (h *hub) established(t *testing.T, e *edge, device string, version byte) (*tls.Conn, *link.Open) {
+func (h *hub) established(t testing.TB, e *edge, device string, version byte) (*tls.Conn, *link.Open) {
 	t.Helper()
 	conn := e.dialMQTT(t, device)
 	write(t, conn, connectPacket(version, "c"))
@@ -212,7 +212,7 @@ func (h *hub) established(t *testing.T, e *edge, device string, version byte) (*
 }
 
 // connection is the ID of the connection that a check was about.
-func (h *hub) connection(t *testing.T, c check) uint64 {
+func (h *hub) connection(t testing.TB, c check) uint64 {
 	t.Helper()
 	id, err := strconv.ParseUint(strings.TrimPrefix(c.metadata["hubgate-connection"][0], h.epoch()+"/"), 10, 64)
 	if err != nil {

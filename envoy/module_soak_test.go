@@ -144,7 +144,7 @@ func parallel(n int, f func(int)) {
 }
 
 // rss is the memory that Envoy has, in KiB.
-func (e *edge) rss(t *testing.T) int {
+func (e *edge) rss(t testing.TB) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", e.envoy.Pid()))
 	if err != nil {

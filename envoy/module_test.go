@@ -10,7 +10,7 @@ import (
 )
 
 // startModule is an edge with the library, and the end of its link.
-func startModule(t *testing.T, o Options, edits ...func(string) string) (*edge, *hub) {
+func startModule(t testing.TB, o Options, edits ...func(string) string) (*edge, *hub) {
 	t.Helper()
 	library, err := buildLibrary()
 	if err != nil {

@@ -29,7 +29,7 @@ func TestMQTT(t *testing.T) {
 	t.Run("an empty stream is checked", func(t *testing.T) { emptyConnection(t, e) })
 }
 
-func (e *edge) mqtt(t *testing.T, device ...tls.Certificate) *tls.Conn {
+func (e *edge) mqtt(t testing.TB, device ...tls.Certificate) *tls.Conn {
 	t.Helper()
 	return e.mustDial(t, e.options.MQTT.Listen, "", &tls.Config{Certificates: device, NextProtos: []string{"mqtt"}})
 }

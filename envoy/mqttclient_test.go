@@ -74,7 +74,7 @@ func identified(name, clientID string) (id, userName string) {
 	return deviceID + "-" + clientID, hubID + "/" + name
 }
 
-func write(t *testing.T, conn io.Writer, data string) {
+func write(t testing.TB, conn io.Writer, data string) {
 	t.Helper()
 	if _, err := io.WriteString(conn, data); err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func readPacket(conn io.Reader) (byte, string, error) {
 }
 
 // assertPacket reads one packet.
-func assertPacket(t *testing.T, conn io.Reader, first byte, body string) {
+func assertPacket(t testing.TB, conn io.Reader, first byte, body string) {
 	t.Helper()
 	gotFirst, gotBody, err := readPacket(conn)
 	if err != nil || gotFirst != first || gotBody != body {
@@ -112,7 +112,7 @@ func assertPacket(t *testing.T, conn io.Reader, first byte, body string) {
 }
 
 // assertClosed reads the end of a connection, and nothing before it.
-func assertClosed(t *testing.T, conn *tls.Conn) {
+func assertClosed(t testing.TB, conn *tls.Conn) {
 	t.Helper()
 	n, err := conn.Read(make([]byte, 1))
 	if timeout := (interface{ Timeout() bool })(nil); n != 0 || err == nil || errors.As(err, &timeout) && timeout.Timeout() {
@@ -121,13 +121,13 @@ func assertClosed(t *testing.T, conn *tls.Conn) {
 }
 
 // dialMQTT is a device's connection of which nothing was sent yet.
-func (e *edge) dialMQTT(t *testing.T, name string) *tls.Conn {
+func (e *edge) dialMQTT(t testing.TB, name string) *tls.Conn {
 	t.Helper()
 	return e.mqtt(t, e.device(t, name))
 }
 
 // startMosquitto runs a real broker with an ACL by user name.
-func startMosquitto(t *testing.T) string {
+func startMosquitto(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("mosquitto")
 	if err != nil {

@@ -45,7 +45,7 @@ const (
 const nobody = "127.0.0.1:1"
 
 // startEnvoy runs the real Envoy with a configuration until the test ends.
-func startEnvoy(t *testing.T, config []byte, o Options) *process.Process {
+func startEnvoy(t testing.TB, config []byte, o Options) *process.Process {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
 	if err := os.WriteFile(file, config, 0o600); err != nil {
@@ -73,7 +73,7 @@ func startEnvoy(t *testing.T, config []byte, o Options) *process.Process {
 	return p
 }
 
-func envoyPath(t *testing.T) string {
+func envoyPath(t testing.TB) string {
 	t.Helper()
 	path, err := envoybin.Path(t.Context(), t.Output())
 	if err != nil {
@@ -82,7 +82,7 @@ func envoyPath(t *testing.T) string {
 	return path
 }
 
-func freeAddresses(t *testing.T, n int) []string {
+func freeAddresses(t testing.TB, n int) []string {
 	t.Helper()
 	ports, err := process.FreePorts(n)
 	if err != nil {
@@ -113,12 +113,12 @@ type check struct {
 	patience   time.Duration // until the deadline that Envoy sent along
 }
 
-func startAuthorizer(t *testing.T, options ...grpc.ServerOption) *authorizer {
+func startAuthorizer(t testing.TB, options ...grpc.ServerOption) *authorizer {
 	t.Helper()
 	return startAuthorizerAt(t, "127.0.0.1:0", options...)
 }
 
-func startAuthorizerAt(t *testing.T, address string, options ...grpc.ServerOption) *authorizer {
+func startAuthorizerAt(t testing.TB, address string, options ...grpc.ServerOption) *authorizer {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -188,7 +188,7 @@ func (a *authorizer) of(name string) []check {
 }
 
 // one gives the only check made for a device.
-func (a *authorizer) one(t *testing.T, name string) check {
+func (a *authorizer) one(t testing.TB, name string) check {
 	t.Helper()
 	checks := a.of(name)
 	if len(checks) != 1 {
@@ -290,7 +290,7 @@ type seen struct {
 
 // startBackend answers every request with what it saw; requests counts by
 // device name. WebSocket upgrades are echoed.
-func startBackend(t *testing.T) (address string, requests func(path string) int) {
+func startBackend(t testing.TB) (address string, requests func(path string) int) {
 	t.Helper()
 	var mu sync.Mutex
 	counts := make(map[string]int)
@@ -336,7 +336,7 @@ type broker struct {
 	open    int
 }
 
-func startBroker(t *testing.T) *broker {
+func startBroker(t testing.TB) *broker {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -370,7 +370,7 @@ func (b *broker) connections() int {
 }
 
 // eventually waits for something that another process does in its own time.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 500 {
 		if ok() {
@@ -382,7 +382,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // deadline bounds what a test waits for on a connection.
-func deadline(t *testing.T, conn *tls.Conn) {
+func deadline(t testing.TB, conn *tls.Conn) {
 	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)

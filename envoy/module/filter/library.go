@@ -27,7 +27,7 @@ const (
 
 // gcPercent has Go collect garbage sooner than it would by itself: the memory
 // is Envoy's, and there is little of it.
-const gcPercent = 50
+const gcPercent = 25
 
 // Library is what there is once in an Envoy process, however many listeners,
 // threads and configurations it has: the epoch and the link to hubgate.
