@@ -1,5 +1,6 @@
 package main
 
+// #include <stdlib.h>
 // #include "envoy.h"
 import "C"
 
@@ -24,7 +25,10 @@ type connection struct {
 	scheduler C.E // nil once the connection is closed
 }
 
-func of(m C.uintptr_t) *connection { return cgo.Handle(m).Value().(*connection) }
+// C and Go see the same fields.
+var _ = [1]byte{}[unsafe.Sizeof(filter.Shared{})-C.sizeof_shared+unsafe.Offsetof(filter.Shared{}.Device)-unsafe.Offsetof(C.shared{}.device)]
+
+func of(m *C.connection) *connection { return cgo.Handle(m.handle).Value().(*connection) }
 
 // in begins a hook.
 func (c *connection) in(e C.E, writing bool, n C.size_t) *connection {
@@ -110,40 +114,41 @@ func (c *connection) survive(stop *C.int) {
 }
 
 //export envoy_dynamic_module_on_network_filter_new
-func envoy_dynamic_module_on_network_filter_new(config C.uintptr_t, e C.E) C.uintptr_t {
+func envoy_dynamic_module_on_network_filter_new(config C.uintptr_t, e C.E) *C.connection {
 	defer rescue() // without a filter, Envoy closes the connection
 	settings := cgo.Handle(config).Value().(*filter.Settings)
-	return C.uintptr_t(cgo.NewHandle(&connection{settings: settings, envoy: e}))
+	m := (*C.connection)(C.calloc(1, C.sizeof_connection))
+	m.handle = C.uintptr_t(cgo.NewHandle(&connection{settings: settings, envoy: e}))
+	return m
 }
 
 //export envoy_dynamic_module_on_network_filter_new_connection
-func envoy_dynamic_module_on_network_filter_new_connection(e C.E, m C.uintptr_t) (stop C.int) {
+func envoy_dynamic_module_on_network_filter_new_connection(e C.E, m *C.connection) (stop C.int) {
 	c := of(m)
 	defer c.survive(&stop)
 	c.scheduler = C.envoy_dynamic_module_callback_network_filter_scheduler_new(e)
 	id := uint64(C.envoy_dynamic_module_callback_network_filter_get_connection_id(e))
-	c.Filter = filter.New(c.settings, library, id, c.wake)
+	c.Filter = filter.New(c.settings, library, id, (*filter.Shared)(unsafe.Pointer(&m.shared)), c.wake)
 	C.envoy_dynamic_module_callback_network_set_filter_state_bytes(e, epochState, epoch)
 	return 0
 }
 
-//export envoy_dynamic_module_on_network_filter_read
-func envoy_dynamic_module_on_network_filter_read(e C.E, m C.uintptr_t, n C.size_t, end C.bool) (stop C.int) {
+//export hubgateRead
+func hubgateRead(e C.E, m *C.connection, n C.size_t, end C.bool) (stop C.int) {
 	c := of(m)
 	defer c.survive(&stop)
 	return c.perform(c.Read(c.in(e, false, n), bool(end)))
 }
 
-//export envoy_dynamic_module_on_network_filter_write
-func envoy_dynamic_module_on_network_filter_write(e C.E, m C.uintptr_t, n C.size_t, end C.bool) (stop C.int) {
+//export hubgateWrite
+func hubgateWrite(e C.E, m *C.connection, n C.size_t) (stop C.int) {
 	c := of(m)
 	defer c.survive(&stop)
-	_ = end // the broker's end of stream passes
 	return c.perform(c.Write(c.in(e, true, n)))
 }
 
 //export envoy_dynamic_module_on_network_filter_scheduled
-func envoy_dynamic_module_on_network_filter_scheduled(e C.E, m C.uintptr_t, id C.uint64_t) {
+func envoy_dynamic_module_on_network_filter_scheduled(e C.E, m *C.connection, id C.uint64_t) {
 	c := of(m)
 	var stop C.int
 	defer c.survive(&stop)
@@ -153,7 +158,7 @@ func envoy_dynamic_module_on_network_filter_scheduled(e C.E, m C.uintptr_t, id C
 }
 
 //export envoy_dynamic_module_on_network_filter_event
-func envoy_dynamic_module_on_network_filter_event(e C.E, m C.uintptr_t, event C.int) {
+func envoy_dynamic_module_on_network_filter_event(e C.E, m *C.connection, event C.int) {
 	c := of(m)
 	var stop C.int
 	defer c.survive(&stop)
@@ -167,10 +172,11 @@ func envoy_dynamic_module_on_network_filter_event(e C.E, m C.uintptr_t, event C.
 }
 
 //export envoy_dynamic_module_on_network_filter_destroy
-func envoy_dynamic_module_on_network_filter_destroy(m C.uintptr_t) {
+func envoy_dynamic_module_on_network_filter_destroy(m *C.connection) {
+	defer C.free(unsafe.Pointer(m))
 	defer rescue()
 	c := of(m)
-	cgo.Handle(m).Delete()
+	cgo.Handle(m.handle).Delete()
 	c.sleep()
 	if c.Filter != nil {
 		c.Destroy()

@@ -1,4 +1,4 @@
-#include "envoy.h"
+#include "_cgo_export.h"
 #include <stdlib.h>
 
 buffer *hubgate_chunks(E e, bool write, size_t *n) {
@@ -27,4 +27,30 @@ void hubgate_drain(E e, bool write, size_t n) {
 void hubgate_put(E e, bool write, buffer b) {
   if (write) envoy_dynamic_module_callback_network_filter_append_write_buffer(e, b);
   else envoy_dynamic_module_callback_network_filter_append_read_buffer(e, b);
+}
+
+// plain lets bytes pass that Go need not see.
+static bool plain(E e, bool write, scanner *s, uint8_t passing, size_t n) {
+  if (passing != scan) return passing == pass;
+  scanner ahead = *s; // Go has to find it where it was
+  if (ahead.part == hubgate_in_body && n < ahead.body) { // in the midst of a packet
+    s->body -= (uint32_t)n;
+    return true;
+  }
+  size_t count;
+  buffer *list = hubgate_chunks(e, write, &count);
+  for (size_t i = 0; i < count; i++)
+    if (!hubgate_scan(&ahead, list[i].ptr, list[i].length, write)) return false;
+  *s = ahead;
+  return true;
+}
+
+int envoy_dynamic_module_on_network_filter_read(E e, connection *c, size_t n, bool end) {
+  __atomic_store_n(&c->shared.active, 1, __ATOMIC_RELAXED);
+  return plain(e, false, &c->shared.from_device, c->shared.device, n) ? 0 : hubgateRead(e, c, n, end);
+}
+
+int envoy_dynamic_module_on_network_filter_write(E e, connection *c, size_t n, bool end) {
+  (void)end; // the broker's end of stream passes
+  return plain(e, true, &c->shared.from_broker, c->shared.broker, n) ? 0 : hubgateWrite(e, c, n);
 }

@@ -1,9 +1,7 @@
 // The part of Envoy's ABI for dynamic modules (v0.2.0, Envoy 1.40) that this
 // library uses. E is a pointer of Envoy's, only passed back to it.
 #pragma once
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "fast/scan.h"
 
 typedef void *E;
 typedef struct { const char *ptr; size_t length; } buffer;
@@ -32,11 +30,17 @@ E envoy_dynamic_module_callback_network_filter_scheduler_new(E);
 void envoy_dynamic_module_callback_network_filter_scheduler_commit(E scheduler, uint64_t id);
 void envoy_dynamic_module_callback_network_filter_scheduler_delete(E scheduler);
 
-// Of our own, for hooks about bytes; nobody outside the library sees them.
+// What is known of a connection without asking Go: filter.Shared, in its layout.
+typedef struct { scanner from_device, from_broker; uint32_t active; uint8_t device, broker; } shared;
+enum { ask, pass, scan };
+
+// M, our own pointer to a connection.
+typedef struct { shared shared; uintptr_t handle; } connection;
+
 #pragma GCC visibility push(hidden)
-// These change what the next filter gets.
+// These change what the next filter gets of a hook's bytes.
 void hubgate_drain(E, bool write, size_t n);
 void hubgate_put(E, bool write, buffer);
-// The pieces of the hook's buffer; the list is the thread's until it asks again.
+// The pieces of the hook's bytes; the list is the thread's until it asks again.
 buffer *hubgate_chunks(E, bool write, size_t *n);
 #pragma GCC visibility pop

@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 	"unsafe"
 
+	_ "github.com/hubgate/hubgate/envoy/module/fast" // its C
 	"github.com/hubgate/hubgate/envoy/module/filter"
 )
 

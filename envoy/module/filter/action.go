@@ -1,5 +1,7 @@
 package filter
 
+import "github.com/hubgate/hubgate/envoy/module/mqtt"
+
 // Action is what Envoy is to do after a hook, in the order of the fields. The
 // zero value lets everything pass.
 type Action struct {
@@ -46,6 +48,25 @@ const (
 // Closed reports whether the connection is closed, after which there is no
 // other event.
 func (e Event) Closed() bool { return e == RemoteClosed || e == LocalClosed }
+
+// Passing is what may pass without a hook of the filter, in one direction.
+type Passing uint8
+
+// The values of Passing.
+const (
+	Ask  Passing = iota // nothing
+	Pass                // everything
+	Scan                // whole packets and parts of them, but no second CONNECT
+)
+
+// Shared is what the shim knows of a connection: with it, it lets bytes pass
+// without entering Go, which costs more than looking for the packets in them.
+// It lies in C's memory, and has the layout of C's structure of that name.
+type Shared struct {
+	FromDevice, FromBroker mqtt.Scanner
+	Active                 uint32 // atomic: the device has sent something
+	Device, Broker         Passing
+}
 
 // Hook is what Envoy lends to a hook about bytes, until it returns.
 type Hook interface {

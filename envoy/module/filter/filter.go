@@ -2,6 +2,7 @@ package filter
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hubgate/hubgate/envoy/module/link"
@@ -35,6 +36,7 @@ type Filter struct {
 	links    Links
 	id       uint64 // Envoy's
 	wake     func()
+	shared   *Shared // nil once closed; written under mu, as Active reads it
 
 	phase     phase
 	session   *link.Session
@@ -43,10 +45,8 @@ type Filter struct {
 	pending   []byte // of the CONNECT, while waiting; for the broker, while held
 	version   byte   // of MQTT
 	maxPacket uint32
-	greeted   bool         // the broker's CONNACK has begun to pass
-	device    mqtt.Scanner // what the device sends
-	broker    mqtt.Scanner // what it is sent; MQTT 5 only
-	order     *order       // being carried out
+	greeted   bool   // the broker's CONNACK has begun to pass
+	order     *order // being carried out
 	timer     *time.Timer
 	waits     uint8 // counts timers: only the last one matters
 
@@ -68,11 +68,12 @@ type Links interface {
 }
 
 // New is the filter of a new connection. Wake makes Envoy call Scheduled soon;
-// it may be called from any thread and at any time.
-func New(settings *Settings, links Links, id uint64, wake func()) *Filter {
-	f := &Filter{settings: settings, links: links, id: id, wake: wake, waits: 1}
+// it may be called from any thread and at any time. The filter uses shared
+// until Destroy.
+func New(settings *Settings, links Links, id uint64, shared *Shared, wake func()) *Filter {
+	f := &Filter{settings: settings, links: links, id: id, shared: shared, wake: wake, waits: 1}
 	if settings.HTTP {
-		f.phase = open
+		f.phase, shared.Broker = open, Pass
 	}
 	return f
 }
@@ -93,6 +94,9 @@ func (f *Filter) Event(event Event) {
 func (f *Filter) Destroy() {
 	f.phase, f.pending, f.order = closed, nil, nil
 	f.unlimit()
+	f.mu.Lock()
+	f.shared = nil
+	f.mu.Unlock()
 	if f.session != nil {
 		f.session.Close()
 	}
@@ -101,7 +105,18 @@ func (f *Filter) Destroy() {
 func (f *Filter) register(open link.Open) {
 	if f.session == nil && f.phase != closed {
 		f.session = f.links.Open(open, f)
+		if f.settings.HTTP {
+			f.shared.Device = Pass
+		}
 	}
+}
+
+// Active reports whether the device has sent something since it was last
+// asked.
+func (f *Filter) Active() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.shared != nil && atomic.SwapUint32(&f.shared.Active, 0) != 0
 }
 
 // End closes the connection on its own thread.
@@ -144,7 +159,6 @@ func (f *Filter) unlimit() {
 func (f *Filter) Read(h Hook, end bool) Action {
 	if f.settings.HTTP && f.phase == open {
 		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
-		f.session.Active()
 		return Action{}
 	}
 	switch f.phase {
@@ -170,7 +184,6 @@ func (f *Filter) connect(h Hook, end bool) Action {
 	for _, chunk := range h.Chunks() {
 		f.pending = append(f.pending, chunk...)
 	}
-	f.session.Active()
 	packet, rest, err := mqtt.Split(f.pending, f.settings.MaxConnect)
 	if err != nil {
 		return f.refuse(err)
@@ -200,6 +213,10 @@ func (f *Filter) enter() []byte {
 	pending := f.pending
 	f.phase, f.pending, f.who = open, nil, identity{}
 	f.unlimit()
+	f.shared.Device = Scan
+	if f.version != mqtt.V5 {
+		f.shared.Broker = Pass // there is no last packet to find a place for
+	}
 	return pending
 }
 
@@ -230,7 +247,7 @@ func (f *Filter) rewrite(packet, rest []byte) ([]byte, error) {
 	if err := f.settings.rewrite(c, f.who); err != nil {
 		return nil, err
 	}
-	n, err := f.device.Scan(rest, mqtt.IsConnect)
+	n, err := f.shared.FromDevice.Scan(rest, mqtt.IsConnect)
 	if err != nil {
 		return nil, err
 	}
@@ -245,12 +262,11 @@ var errSecondConnect = &mqtt.Error{Code: 0x82, Text: "a second CONNECT"}
 
 // forward lets bytes of an open connection pass.
 func (f *Filter) forward(h Hook) Action {
-	f.session.Active()
-	if f.device.Skip(h.Len()) {
+	if f.shared.FromDevice.Skip(h.Len()) {
 		return Action{}
 	}
 	for _, chunk := range h.Chunks() {
-		n, err := f.device.Scan(chunk, mqtt.IsConnect)
+		n, err := f.shared.FromDevice.Scan(chunk, mqtt.IsConnect)
 		if err == nil && n == len(chunk) {
 			continue
 		}
@@ -275,18 +291,21 @@ func (f *Filter) Write(h Hook) Action {
 	case f.phase != open:
 		return Action{Take: true, Stop: true}
 	}
-	if f.broker.Skip(h.Len()) {
+	if f.shared.FromBroker.Skip(h.Len()) {
 		return Action{}
 	}
 	for _, chunk := range h.Chunks() {
-		_, err := f.broker.Scan(chunk, func(first byte) bool {
+		_, err := f.shared.FromBroker.Scan(chunk, func(first byte) bool {
 			f.greeted = f.greeted || mqtt.IsConnack(first)
 			return false
 		})
 		if err != nil { // what it is sent next could be in the midst of anything
-			f.version = mqtt.V311
-			break
+			f.version, f.shared.Broker = mqtt.V311, Pass
+			return Action{}
 		}
+	}
+	if f.greeted {
+		f.shared.Broker = Scan
 	}
 	return Action{}
 }
@@ -295,12 +314,12 @@ func (f *Filter) Write(h Hook) Action {
 func (f *Filter) finishPacket(h Hook) Action {
 	var pass []byte
 	for _, chunk := range h.Chunks() {
-		n, err := f.broker.Scan(chunk, func(byte) bool { return true })
+		n, err := f.shared.FromBroker.Scan(chunk, func(byte) bool { return true })
 		if err != nil {
 			return Action{} // time will end the wait
 		}
 		pass = append(pass, chunk[:n]...)
-		if f.broker.Between() {
+		if f.shared.FromBroker.Between() {
 			f.wake()
 			break
 		}
@@ -321,7 +340,7 @@ func (f *Filter) Scheduled() Action {
 			return f.carryOut("hubgate_ended")
 		}
 	case ending:
-		if f.broker.Between() || expired {
+		if f.shared.FromBroker.Between() || expired {
 			return f.carryOut("hubgate_ended")
 		}
 	}
@@ -345,11 +364,11 @@ func (f *Filter) carryOut(detail string) Action {
 	var last []byte
 	switch {
 	case f.settings.HTTP || f.version != mqtt.V5:
-	case f.phase != ending && !f.broker.Between():
-		f.phase = ending
+	case f.phase != ending && !f.shared.FromBroker.Between():
+		f.phase, f.shared.Device, f.shared.Broker = ending, Ask, Ask
 		f.limit(packetTimeout)
 		return Action{Stop: true}
-	case !f.broker.Between():
+	case !f.shared.FromBroker.Between():
 	case f.greeted:
 		last = mqtt.Disconnect(f.order.code, f.order.text, f.maxPacket)
 	default:
@@ -392,5 +411,8 @@ func (f *Filter) Fail() Action {
 func (f *Filter) close(how Closing, detail string) Action {
 	f.phase, f.pending = closing, nil
 	f.unlimit()
+	if f.shared != nil {
+		f.shared.Device, f.shared.Broker = Ask, Ask
+	}
 	return Action{Take: true, Close: how, Detail: detail, Stop: true}
 }

@@ -31,6 +31,7 @@ type envoy struct {
 	chunks   [][]byte
 	woken    atomic.Int32
 	links    *links
+	shared   Shared
 }
 
 // links keeps what is open.
@@ -69,7 +70,7 @@ func start(t *testing.T, config string) *envoy {
 		metadata: map[string]string{keyHub: "h", keyDevice: "d", keyName: "n", keySession: "s"},
 		links:    &links{client: client},
 	}
-	e.Filter = New(s, e.links, 7, func() { e.woken.Add(1) })
+	e.Filter = New(s, e.links, 7, &e.shared, func() { e.woken.Add(1) })
 	e.Event(Connected)
 	t.Cleanup(e.Destroy) // its timer, too
 	return e

@@ -26,7 +26,7 @@ func TestMemoryPerConnection(t *testing.T) {
 	before := used()
 	handles := make([]cgo.Handle, n)
 	for i := range handles {
-		f := New(s, e.links.client, uint64(i), func() {})
+		f := New(s, e.links.client, uint64(i), &Shared{}, func() {})
 		f.Event(Connected)
 		e.Filter = f
 		e.metadata = map[string]string{}

@@ -22,6 +22,7 @@ import (
 type device struct {
 	mu     sync.Mutex
 	orders []string
+	active bool
 }
 
 func (d *device) note(order string) {
@@ -32,6 +33,12 @@ func (d *device) note(order string) {
 
 func (d *device) End(code byte, text string) { d.note(fmt.Sprintf("end %#x %s", code, text)) }
 func (d *device) Release()                   { d.note("release") }
+
+func (d *device) Active() bool {
+	active := d.active
+	d.active = false
+	return active
+}
 
 func (d *device) ordered() []string {
 	d.mu.Lock()
@@ -245,13 +252,8 @@ func TestTooManyEnds(t *testing.T) {
 
 func TestActivity(t *testing.T) {
 	tab := newTable()
-	sessions := make([]*Session, MaxActive+2)
-	for i := range sessions {
-		sessions[i] = tab.open(Open{Connection: uint64(i), Protocol: HTTP}, &device{})
-		if i != 1 {
-			sessions[i].Active()
-			sessions[i].Active()
-		}
+	for i := range MaxActive + 2 {
+		tab.open(Open{Connection: uint64(i), Protocol: HTTP}, &device{active: i != 1})
 	}
 	got := tab.activity()
 	if len(got) != 2 || len(got[0].(*Activity).Connections) != MaxActive || !slices.Equal(got[1].(*Activity).Connections, []uint64{MaxActive + 1}) {

@@ -3,7 +3,6 @@ package link
 import (
 	"slices"
 	"sync"
-	"sync/atomic"
 )
 
 const (
@@ -23,6 +22,9 @@ type Control interface {
 	End(code byte, text string)
 	// Release lets the connection go on, if it was told to wait.
 	Release()
+	// Active reports whether the device has sent something since it was last
+	// asked.
+	Active() bool
 }
 
 // Session is an open connection in a Client's table.
@@ -30,16 +32,8 @@ type Session struct {
 	table   *table
 	open    Open
 	control Control
-	active  atomic.Bool
 	index   int      // in table.sessions; -1 once closed
 	ends    []uint64 // numbers of the Ends to be answered when it closes
-}
-
-// Active notes that the device has sent something.
-func (s *Session) Active() {
-	if !s.active.Load() {
-		s.active.Store(true)
-	}
 }
 
 // Close says that the connection is closed. It may be called again.
@@ -204,7 +198,7 @@ func (t *table) activity() []Message {
 	var messages []Message
 	var m *Activity
 	for _, s := range open {
-		if !s.active.Swap(false) {
+		if !s.control.Active() {
 			continue
 		}
 		if m == nil || len(m.Connections) == MaxActive {
