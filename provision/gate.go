@@ -345,7 +345,9 @@ func (g *Gate) isHub(name string) bool {
 func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liveHub, error) {
 	partition := h.ID.Partition(g.store.Partitions())
 	if h.Declared != "" || g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
-		return h, nil
+		// The directory is current; h may have been found in it just before it
+		// was read anew.
+		return g.hubs.id(h.ID), nil
 	}
 	start := time.Now()
 	stored, err := g.store.Hub(ctx, h.ID)
