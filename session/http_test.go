@@ -85,7 +85,7 @@ func TestAConnectionOfHTTPKeepsItsSessionOverACutLink(t *testing.T) {
 	e.cut()
 	eventually(t, "its Envoy is lost", d.gone)
 	e.link(r)
-	eventually(t, "it is back", d.confirmed(id))
+	eventually(t, "it is back", func() bool { return d.confirmed(id)() && r.metric("hubgate_sessions") == 1 })
 	if got := e.check(r, d, provision.HTTP, s.number); got != id {
 		t.Errorf("session %s, was %s", got, id)
 	}

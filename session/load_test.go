@@ -58,6 +58,9 @@ func (s *reporter) End(byte, string) {
 // Release implements link.Control.
 func (s *reporter) Release() {}
 
+// Active implements link.Control.
+func (s *reporter) Active() bool { return false }
+
 func TestAThousandSessionsEndWithTheirHub(t *testing.T) {
 	t.Parallel()
 	const n = 1000

@@ -213,9 +213,7 @@ func TestStrangersOnThePort(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	if n := r.metric("hubgate_links"); n != 1 {
-		t.Errorf("%v links left", n)
-	}
+	eventually(t, "the Envoy's link alone is left", func() bool { return r.metric("hubgate_links") == 1 })
 }
 
 func TestAnOpenThatNamesNothingOfOursIsLeftAlone(t *testing.T) {

@@ -141,7 +141,7 @@ type replica struct {
 }
 
 // heartbeat is short, so that silence is soon noticed.
-const heartbeat = 50 * time.Millisecond
+const heartbeat = 100 * time.Millisecond
 
 func newReplica(t testing.TB, store backend, edit ...func(*session.Config)) *replica {
 	t.Helper()
@@ -369,6 +369,9 @@ func (s *socket) End(code byte, _ string) {
 
 // Release implements link.Control.
 func (s *socket) Release() {}
+
+// Active implements link.Control.
+func (s *socket) Active() bool { return false }
 
 func (e *envoy) next() uint64 {
 	e.mu.Lock()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hubgate/hubgate/envoy/module/link"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/session"
 )
 
 func TestASessionIsOnRecordWhileItsConnectionIsOpen(t *testing.T) {
@@ -294,12 +295,14 @@ func TestTheNewerCheckWins(t *testing.T) {
 
 func TestActivityIsRecordedNowAndThen(t *testing.T) {
 	t.Parallel()
-	r := newSite(t)
+	// A lease that lapsed would have everything written again.
+	r := newSite(t, func(c *session.Config) { c.Heartbeat = 5 * time.Second })
 	d := newFleet(r, "factory").device("SN-1")
 	e := newEnvoy(t, r).link(r)
-	n := e.next()
+	n := e.web().number
+	marker := newFleet(r, "other").device("SN-1")
+	eventually(t, "what was opened is known", marker.confirmed(e.mqtt(r, marker).session))
 	id := e.check(r, d, provision.HTTP, n)
-	e.open(link.Open{Connection: n, Protocol: link.HTTP})
 	eventually(t, "it is open", d.confirmed(id))
 	first := d.live()[0].LastActivity
 	e.checkAt(r, d, provision.HTTP, n, time.Now().Add(30*time.Second))

@@ -62,6 +62,9 @@ func (o *order) End(code byte, text string) {
 // Release implements link.Control.
 func (o *order) Release() {}
 
+// Active implements link.Control.
+func (o *order) Active() bool { return false }
+
 // open has a device connect, all the way.
 func (e *edge) open(chain []*x509.Certificate) *order {
 	e.v.t.Helper()
