@@ -60,24 +60,50 @@ func (s *site) get(ctx context.Context, d *device, headers map[string]string) (s
 	return response.StatusCode, nil
 }
 
-// converse connects to the broker as the device, subscribes to a topic,
-// publishes on it, and waits for its own message.
-func (s *site) converse(ctx context.Context, d *device) error {
+// dial connects to the broker as the device, which lies about who it is: the
+// broker must be told by its true name. lost is called if the connection ends.
+func (s *site) dial(ctx context.Context, d *device, lost func()) (paho.Client, error) {
 	options := paho.NewClientOptions().
 		AddBroker("ssl://" + s.mqtt).
 		SetTLSConfig(d.tls()).
 		SetDialer(&net.Dialer{LocalAddr: &net.TCPAddr{IP: d.source.AsSlice()}, Timeout: connectTimeout}).
-		SetClientID(d.name).
+		SetClientID(claimedID).
+		SetUsername("somebody else").
 		SetProtocolVersion(4). // 3.1.1; else a refusal is followed by a second try
 		SetConnectTimeout(connectTimeout).
-		SetAutoReconnect(false)
+		SetAutoReconnect(false).
+		SetConnectionLostHandler(func(paho.Client, error) { lost() })
 	client := paho.NewClient(options)
 	if err := await(ctx, client.Connect()); err != nil {
+		return nil, err
+	}
+	if want := d.client(); !s.broker.knows(want) {
+		client.Disconnect(0)
+		return nil, fmt.Errorf("the broker was not told of user %q, client ID %q", want.user, want.id)
+	}
+	return client, nil
+}
+
+// claimedID is the client ID that all devices claim. They do not disturb each
+// other.
+const claimedID = "sensor"
+
+// client is what the broker has to be told of the device.
+func (d *device) client() client {
+	hub := provision.DeclaredHubID(d.hub)
+	return client{user: hub.String() + "/" + d.name, id: provision.DeviceIDOf(hub, d.name).String() + "-" + claimedID}
+}
+
+// converse connects to the broker as the device, subscribes to a topic,
+// publishes on it, and waits for its own message.
+func (s *site) converse(ctx context.Context, d *device) error {
+	client, err := s.dial(ctx, d, func() {})
+	if err != nil {
 		return err
 	}
 	defer client.Disconnect(0)
 	topic, got := "devices/"+d.name, make(chan string, 1)
-	err := await(ctx, client.Subscribe(topic, 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()) }))
+	err = await(ctx, client.Subscribe(topic, 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()) }))
 	if err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}

@@ -14,9 +14,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
+	"github.com/hubgate/hubgate/envoy/module/modulebin"
 	"github.com/hubgate/hubgate/internal/envoybin"
 )
 
@@ -39,11 +39,16 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	screen{c.Out}.say("Building the library that Envoy loads")
+	library, err := modulebin.Path(ctx)
+	if err != nil {
+		return fmt.Errorf("%w\nRun the demo in hubgate's source directory, or set %s to a libhubgate.so", err, modulebin.Variable)
+	}
 	dir, err := os.MkdirTemp("", "hubgate-demo-")
 	if err != nil {
 		return err
 	}
-	err = show(ctx, c, envoyBinary, dir)
+	err = show(ctx, c, siteConfig{dir: dir, hubgate: c.Hubgate, envoy: envoyBinary, library: library})
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w\nThe files and logs of this run are kept in %s", err, dir)
 	}
@@ -56,15 +61,15 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-func show(ctx context.Context, c Config, envoyBinary, dir string) (err error) {
+func show(ctx context.Context, c Config, parts siteConfig) (err error) {
 	began, screen := time.Now(), screen{c.Out}
 	screen.say("Making a vendor root, its intermediate, and devices")
-	f, err := newFactory(dir)
+	f, err := newFactory(parts.dir)
 	if err != nil {
 		return err
 	}
 	screen.say("Starting hubgate on an embedded store, an MQTT broker, an HTTP backend, and Envoy in front of them")
-	s, err := startSite(ctx, siteConfig{dir: dir, hubgate: c.Hubgate, envoy: envoyBinary})
+	s, err := startSite(ctx, parts)
 	if err != nil {
 		return err
 	}
@@ -74,6 +79,7 @@ func show(ctx context.Context, c Config, envoyBinary, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	rows = append(rows, s.ban(ctx, f.second))
 	if err := s.report(ctx, screen, rows); err != nil {
 		return err
 	}
@@ -87,9 +93,9 @@ func show(ctx context.Context, c Config, envoyBinary, dir string) (err error) {
 		screen.say("\nStopping")
 		return nil
 	case <-s.hubgate.Done():
-		return fmt.Errorf("the hubgate of the demo ended by itself; its log is %s", filepath.Join(dir, hubgateLog))
+		return fmt.Errorf("the hubgate of the demo ended by itself; its log is %s", s.file(hubgateLog))
 	case <-s.envoy.Done():
-		return fmt.Errorf("the Envoy of the demo ended by itself; its log is %s", filepath.Join(dir, envoyLog))
+		return fmt.Errorf("the Envoy of the demo ended by itself; its log is %s", s.file(envoyLog))
 	}
 }
 

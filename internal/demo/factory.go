@@ -40,6 +40,7 @@ type device struct {
 // factory holds the devices of the demo.
 type factory struct {
 	first, second *device
+	newLine       *device // of a line that no hub has seen
 	spare         *device // left for the user to connect
 	foreign       *device // named as first, from a CA that no hub trusts
 	expired       *device
@@ -62,6 +63,7 @@ func newFactory(dir string) (*factory, error) {
 		return nil, err
 	}
 	line := keep(vendor.Intermediate("Vendor Line 1"))
+	line2 := keep(vendor.Intermediate("Vendor Line 2"))
 	foreignLine := keep(stranger.Intermediate("Foreign Line 1"))
 	if err != nil {
 		return nil, err
@@ -85,6 +87,7 @@ func newFactory(dir string) (*factory, error) {
 		second:  chip(openHub, line, "sensor-0002"),
 		spare:   chip(openHub, line, "sensor-0003"),
 		expired: chip(openHub, line, "sensor-0004", lastYear),
+		newLine: chip(openHub, line2, "sensor-0005"),
 		foreign: chip(openHub, foreignLine, "sensor-0001"),
 		unknown: chip(closedHub, other, "pump-0001"),
 	}

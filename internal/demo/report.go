@@ -101,7 +101,8 @@ Everything stays up until Ctrl-C. %[1]s has not connected yet; in another termin
   curl -s --cacert %[3]s --cert %[1]s.pem --key %[1]s.key --resolve %[4]s:%[5]s:127.0.0.1 https://%[4]s:%[5]s/
   mosquitto_pub -h 127.0.0.1 -p %[6]s --cafile %[3]s --cert %[1]s.pem --key %[1]s.key -i %[1]s -t devices/%[1]s -m 21.5 -d
   ./hubgate device list %[7]s -c hubgate.yaml
-  ./hubgate device disable %[7]s %[1]s -c hubgate.yaml    # then try curl again
+  ./hubgate session list -c hubgate.yaml
+  ./hubgate device disable %[7]s %[1]s -c hubgate.yaml    # ends its connections; then try curl again
   ./hubgate explain -c hubgate.yaml --cert %[1]s.pem
 
 Configurations and logs are there, too: hubgate.yaml, envoy.yaml, hubgate.log, envoy.log`, spare.name, s.dir, serverCA, spare.host(), httpsPort, mqttPort, openHub)

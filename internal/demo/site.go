@@ -30,6 +30,7 @@ const startTimeout = 30 * time.Second
 type siteConfig struct {
 	dir            string
 	hubgate, envoy string // binaries
+	library        string // that Envoy loads
 }
 
 // site is what devices connect to.
@@ -70,7 +71,7 @@ func startSite(ctx context.Context, c siteConfig) (_ *site, err error) {
 	if err := s.startHubgate(ctx, c.hubgate); err != nil {
 		return nil, err
 	}
-	return s, s.startEnvoy(ctx, c.envoy)
+	return s, s.startEnvoy(ctx, c.envoy, c.library)
 }
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
@@ -129,13 +130,14 @@ func (s *site) ready(ctx context.Context) error {
 }
 
 // startEnvoy runs Envoy with what `hubgate envoy config` would print.
-func (s *site) startEnvoy(ctx context.Context, path string) error {
+func (s *site) startEnvoy(ctx context.Context, path, library string) error {
 	config, err := envoy.Bootstrap(envoy.Options{
 		Domain:       domain,
 		HTTPS:        &envoy.HTTPS{Listen: s.https, Backends: []string{s.backend.address}},
 		MQTT:         &envoy.MQTT{Listen: s.mqtt, Brokers: []string{s.broker.address}},
 		Certificates: []envoy.KeyPair{{Certificate: s.file(server + ".pem"), Key: s.file(server + ".key")}},
 		Hubgate:      envoy.Hubgate{Addresses: []string{"unix://" + s.file(authzSocket)}},
+		Module:       &envoy.Module{Library: library, Links: []string{"unix://" + s.file(linkSocket)}},
 		NodeID:       "demo",
 		AccessLog:    true,
 	})

@@ -2,8 +2,10 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/hubgate/hubgate/provision"
 )
@@ -31,8 +33,9 @@ func story(f *factory) []connection {
 		{mqtt, f.first, "same device, other protocol", provision.DeviceKnown, nil},
 		{mqtt, f.second, "first connection", provision.DeviceProvisioned, nil},
 		{mqtt, f.second, "second connection", provision.DeviceKnown, nil},
+		{mqtt, f.newLine, "first of a never-seen line", provision.DeviceProvisioned, nil},
 		{https, f.foreign, "same name, from a foreign CA", provision.ChainUntrusted, nil},
-		{mqtt, f.foreign, "same name, from a foreign CA", provision.ChainIncomplete, nil},
+		{mqtt, f.foreign, "same name, from a foreign CA", provision.ChainUntrusted, nil},
 		{https, f.expired, "certificate of last year", provision.CertificateExpired, nil},
 		{mqtt, f.expired, "certificate of last year", provision.CertificateExpired, nil},
 		{https, f.unknown, "unknown, hub creates none", provision.DeviceUnknown, nil},
@@ -91,6 +94,34 @@ func (s *site) tell(ctx context.Context, c connection) row {
 	return r
 }
 
+// ban disables a device while it is connected, sees its connection end, and
+// enables it again.
+func (s *site) ban(ctx context.Context, d *device) row {
+	r := row{connection: connection{protocol: mqtt, device: d, what: "disabled while connected"}, reason: provision.DeviceDisabled}
+	lost := make(chan struct{})
+	client, err := s.dial(ctx, d, func() { close(lost) })
+	if err != nil {
+		r.err = err
+		return r
+	}
+	defer client.Disconnect(0)
+	if _, err := s.ask(ctx, "device", "disable", openHub, d.name); err != nil {
+		r.err = err
+		return r
+	}
+	select {
+	case <-lost:
+		r.outcome = "connection ended"
+	case <-ctx.Done():
+		r.err = ctx.Err()
+	case <-time.After(connectTimeout):
+		r.outcome, r.err = "still connected", fmt.Errorf("the connection did not end within %s", connectTimeout)
+	}
+	_, err = s.ask(ctx, "device", "enable", openHub, d.name)
+	r.err = errors.Join(r.err, err)
+	return r
+}
+
 // connect connects as the device and returns what it saw.
 func (s *site) connect(ctx context.Context, c connection) (saw string, refused bool, err error) {
 	if c.protocol == https {
@@ -99,7 +130,7 @@ func (s *site) connect(ctx context.Context, c connection) (saw string, refused b
 	}
 	switch err := s.converse(ctx, c.device); {
 	case err == nil:
-		return "message went through", false, nil
+		return "broker was told its name", false, nil
 	case isAlert(err):
 		return "TLS alert", true, nil
 	default:

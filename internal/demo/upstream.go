@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -57,10 +58,21 @@ func (b *backend) stop() error {
 }
 
 // broker is an MQTT broker behind Envoy. It lets everybody in: who reaches it
-// has passed hubgate.
+// has passed hubgate. It remembers who they were said to be.
 type broker struct {
 	address string
 	server  *mochi.Server
+	seen    *guests
+}
+
+// client is who a CONNECT says somebody is.
+type client struct{ user, id string }
+
+func (b *broker) knows(c client) bool {
+	b.seen.mu.Lock()
+	defer b.seen.mu.Unlock()
+	_, ok := b.seen.clients[c]
+	return ok
 }
 
 func startBroker(ctx context.Context) (*broker, error) {
@@ -71,8 +83,9 @@ func startBroker(ctx context.Context) (*broker, error) {
 	b := &broker{
 		address: listener.Addr().String(),
 		server:  mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)}),
+		seen:    &guests{clients: make(map[client]struct{})},
 	}
-	err = b.server.AddHook(new(letIn), nil)
+	err = b.server.AddHook(b.seen, nil)
 	if err == nil {
 		err = b.server.AddListener(listeners.NewNet("demo", listener))
 	}
@@ -85,21 +98,31 @@ func startBroker(ctx context.Context) (*broker, error) {
 	return b, nil
 }
 
-// letIn is the broker's access control: none.
-type letIn struct{ mochi.HookBase }
+// guests is the broker's access control, which is none, and its list of who
+// came.
+type guests struct {
+	mochi.HookBase
+	mu      sync.Mutex
+	clients map[client]struct{}
+}
 
 // ID implements mochi.Hook.
-func (*letIn) ID() string { return "let-in" }
+func (*guests) ID() string { return "guests" }
 
 // Provides implements mochi.Hook.
-func (*letIn) Provides(method byte) bool {
+func (*guests) Provides(method byte) bool {
 	return method == mochi.OnConnectAuthenticate || method == mochi.OnACLCheck
 }
 
 // OnConnectAuthenticate implements mochi.Hook.
-func (*letIn) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
+func (g *guests) OnConnectAuthenticate(_ *mochi.Client, p packets.Packet) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.clients[client{user: string(p.Connect.Username), id: p.Connect.ClientIdentifier}] = struct{}{}
+	return true
+}
 
 // OnACLCheck implements mochi.Hook.
-func (*letIn) OnACLCheck(*mochi.Client, string, bool) bool { return true }
+func (*guests) OnACLCheck(*mochi.Client, string, bool) bool { return true }
 
 func (b *broker) stop() error { return b.server.Close() }
