@@ -205,6 +205,10 @@ func (t *translation) attested() {
 	t.conn.Attested = prints
 }
 
+// chainTruncated stands for a chain that was too long for the module to pass
+// on. The leaf and what the hub knows have to do, as on a resumed session.
+const chainTruncated = ";truncated"
+
 // presented reads the chain that came with the leaf: from Envoy's own XFCC
 // element, else from the module's metadata, which is not there on a resumed
 // session.
@@ -212,7 +216,7 @@ func (t *translation) presented() {
 	where := "the Chain of " + headerXFCC
 	chain, err := t.forwardedChain()
 	if chain == nil && err == nil && t.conn.Problem == nil {
-		if encoded := t.value(keyChain); encoded != "" {
+		if encoded := t.value(keyChain); encoded != "" && encoded != chainTruncated {
 			where = "metadata " + keyChain
 			chain, err = decodeList(encoded)
 		}

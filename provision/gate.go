@@ -196,8 +196,20 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 }
 
 // findHub finds the connection's hub by hint, SNI or issuer, in that order, and
-// verifies the chain against its anchors. It fills in the facts.
+// verifies the chain against its anchors. It fills in the facts. Before the hubs
+// are loaded, and on a store that is another one, not to find a hub means
+// nothing.
 func (g *Gate) findHub(ctx context.Context, c *Connection, f *Facts) *liveHub {
+	h := g.searchHub(ctx, c, f)
+	if h == nil && f.NoHub.Reason.Outcome() == Deny {
+		if err := g.Ready(); err != nil {
+			f.NoHub = Problem{StoreUnavailable, err.Error()}
+		}
+	}
+	return h
+}
+
+func (g *Gate) searchHub(ctx context.Context, c *Connection, f *Facts) *liveHub {
 	var h *liveHub
 	switch label, ok := g.label(c.SNI); {
 	case c.HubHint != "":
@@ -237,25 +249,41 @@ func (g *Gate) findHub(ctx context.Context, c *Connection, f *Facts) *liveHub {
 
 // findByIssuer finds the one hub whose anchors signed the chain. Only
 // signatures count: a look-alike CA never makes a hub ambiguous, and a chain
-// that is signed but expired still tells its hub.
+// that is signed but expired still tells its hub. Where several hubs have a path,
+// the best claim counts: a hub of which the device sent the whole path beats one
+// that brings an intermediate of its own.
 func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
-	var (
-		signed  []*liveHub
+	type signer struct {
+		hub     *liveHub
+		claim   claim
 		path    trust.Path
-		pathErr error // of the hub that signed the chain
-		refusal error // of one that did not
-		budget  trust.Budget
-
+		pathErr error
+	}
+	var (
+		signed    []signer // those of the best claim
+		refusal   error    // of a hub that did not sign
+		budget    trust.Budget
 		exhausted bool // the budget, before all were tried
+		learned   bool // a hub has a path through what it has learned only
 	)
 	candidates := g.hubs.candidates(f.Chain, f.Connection.Attested)
 	for _, h := range candidates {
-		p, err := g.verify(ctx, h, f, &budget)
+		path, err := g.verify(ctx, h, f, &budget)
+		found := signer{h, vouched, path, err}
+		if err == nil {
+			found.claim = h.claimTo(path, &f.Connection)
+		}
 		var failure *trust.Error
 		switch errors.As(err, &failure); {
+		case err == nil && found.claim == noClaim:
+			learned = true
 		case err == nil, failure != nil && failure.Signed:
-			signed = append(signed, h)
-			path, pathErr = p, err
+			if len(signed) > 0 && found.claim > signed[0].claim {
+				signed = nil
+			}
+			if len(signed) == 0 || found.claim == signed[0].claim {
+				signed = append(signed, found)
+			}
 		case failure == nil: // no verdict
 			f.PathErr = err
 			found := chainFinding(err, &Decision{})
@@ -269,10 +297,14 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 	}
 	switch {
 	case len(signed) == 1:
-		f.Path, f.PathErr = path, pathErr
-		return signed[0]
+		f.Path, f.PathErr = signed[0].path, signed[0].pathErr
+		return signed[0].hub
 	case len(signed) > 1:
-		f.NoHub = Problem{HubAmbiguous, fmt.Sprintf("hubs %s and %s both trust this chain", signed[0].Name, signed[1].Name)}
+		f.NoHub = Problem{HubAmbiguous, fmt.Sprintf("hubs %s and %s both trust this chain", signed[0].hub.Name, signed[1].hub.Name)}
+		return nil
+	case learned:
+		f.NoHub = Problem{ChainIncomplete, "the device sent its leaf alone, and a hub knows the issuer only from other devices: " +
+			"let the device name its hub in SNI, or upload the intermediate to the hub"}
 		return nil
 	case exhausted || len(candidates) == maxCandidates:
 		f.NoHub = Problem{HubAmbiguous, "too many hubs know a CA of the issuer's name to try them all"}
@@ -349,15 +381,18 @@ func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liv
 		// was read anew.
 		return g.hubs.id(h.ID), nil
 	}
+	usable := g.devices.isFresh(partition, now, g.outage)
 	start := time.Now()
-	stored, err := g.store.Hub(ctx, h.ID)
+	read, cancel := patience(ctx, usable)
+	defer cancel()
+	stored, err := g.store.Hub(read, h.ID)
 	g.metrics.observeStore("hub", start, err)
 	switch {
 	case err == nil && stored.Version == h.Version:
 		return h, nil
 	case err == nil, errors.Is(err, ErrNotFound):
 		return g.reload(ctx, h.ID)
-	case errors.Is(err, ErrUnavailable) && g.devices.isFresh(partition, now, g.outage):
+	case noAnswer(err) && usable:
 		return h, nil
 	}
 	return nil, err
@@ -368,9 +403,12 @@ func (g *Gate) lookUp(ctx context.Context, hub HubID, id DeviceID, name string) 
 	if d, ok := g.devices.get(id, g.now(), freshFor); ok {
 		return &d, nil
 	}
+	known, usable := g.devices.get(id, g.now(), g.outage)
 	mark := g.devices.reading(id)
 	start := time.Now()
-	d, err := g.store.Device(ctx, hub, name)
+	read, cancel := patience(ctx, usable)
+	defer cancel()
+	d, err := g.store.Device(read, hub, name)
 	g.metrics.observeStore("device", start, err)
 	switch {
 	case err == nil:
@@ -378,12 +416,28 @@ func (g *Gate) lookUp(ctx context.Context, hub HubID, id DeviceID, name string) 
 		return &d, nil
 	case errors.Is(err, ErrNotFound):
 		return nil, nil
-	case errors.Is(err, ErrUnavailable):
-		if d, ok := g.devices.get(id, g.now(), g.outage); ok {
-			return &d, nil
-		}
+	case noAnswer(err) && usable:
+		return &known, nil
 	}
 	return nil, err
+}
+
+// outagePatience is how long a check waits for a store that has not been heard
+// of lately, if what it would read is known from before.
+const outagePatience = 100 * time.Millisecond
+
+// patience bounds a read whose answer the Gate could do without: a store that
+// hangs must not keep a known device waiting until Envoy gives up.
+func patience(ctx context.Context, usable bool) (context.Context, context.CancelFunc) {
+	if !usable {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, outagePatience)
+}
+
+// noAnswer tells whether the store did not answer, or not in time.
+func noAnswer(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // create creates the device. It returns true if the hub changed meanwhile, so

@@ -3,6 +3,7 @@ package provision_test
 import (
 	"crypto/x509"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/provision/boltstore"
 	"github.com/hubgate/hubgate/trust"
 )
 
@@ -292,5 +294,61 @@ func TestPanicBecomesAFault(t *testing.T) {
 	d := r.expect(over(leaf(t, root(t, "Vendor"), "SN-1")), provision.Internal)
 	if d.Allowed() || strings.Count(r.log.String(), d.ID) != 1 {
 		t.Errorf("not logged once: %s", r.log)
+	}
+}
+
+// A tenant cross-signs another vendor's intermediate and makes his hub know it:
+// learned from a chip of that line, or uploaded. No device of the line ends up
+// with him, or is locked out.
+func TestAHubCannotClaimAnotherVendorsLine(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	vendor, mallory := root(t, "Vendor"), root(t, "Mallory")
+	line := must[*pki.Authority](t)(vendor.Intermediate("Line 7"))
+	cross := must[*x509.Certificate](t)(mallory.CrossSign(line))
+	r.hub("evil", anchors(mallory.Certificate))
+	r.expect(over(leaf(t, line, "CHIP"), sni("evil.iot.example.com"), func(c *provision.Connection) {
+		c.Presented = [][]byte{c.Leaf, cross.Raw}
+	}), provision.DeviceProvisioned)
+	alone := func(c *provision.Connection) { leafOnly(c); c.Attested = c.Attested[:1] }
+
+	// The victim's hub does not know the line yet.
+	r.hub("victim", anchors(vendor.Certificate))
+	r.expect(over(leaf(t, line, "SN-1"), alone), provision.ChainIncomplete)
+	r.expect(over(leaf(t, line, "SN-1"), leafOnly), provision.ChainIncomplete)
+	victims := func(c provision.Connection, want provision.Reason) {
+		t.Helper()
+		if d := r.expect(c, want); d.HubName != "victim" {
+			t.Errorf("admitted to %s", d.HubName)
+		}
+	}
+	// It learns it from the first device that brings its chain.
+	victims(over(leaf(t, line, "SN-2")), provision.DeviceProvisioned)
+	victims(over(leaf(t, line, "SN-3"), leafOnly), provision.DeviceProvisioned)
+	victims(over(leaf(t, line, "SN-4"), alone, sni("victim.iot.example.com")), provision.DeviceProvisioned)
+	r.expect(over(leaf(t, line, "SN-5"), alone), provision.ChainIncomplete)
+
+	// Uploaded, it still loses to a path that the device sent whole.
+	r.hub("worse", anchors(root(t, "Unrelated").Certificate))
+	second := root(t, "Mallory 2")
+	r.hub("worst", anchors(second.Certificate), intermediates(must[*x509.Certificate](t)(second.CrossSign(line))))
+	victims(over(leaf(t, line, "SN-6")), provision.DeviceProvisioned)
+	victims(over(leaf(t, line, "SN-7"), leafOnly), provision.DeviceProvisioned)
+}
+
+func TestUntilItsHubsAreLoadedTheGateDeniesNobody(t *testing.T) {
+	t.Parallel()
+	store, err := boltstore.Open(boltstore.Config{Path: filepath.Join(t.TempDir(), "hubgate.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	gate, err := provision.NewGate(provision.GateConfig{Store: store, Domain: "iot.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := over(leaf(t, root(t, "Vendor"), "SN-1"), sni("factory.iot.example.com"))
+	if d := gate.Admit(t.Context(), c); d.Reason != provision.StoreUnavailable {
+		t.Errorf("%s (%s), want %s", d.Reason, d.Detail, provision.StoreUnavailable)
 	}
 }

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/x509"
 	"fmt"
@@ -25,6 +26,9 @@ type liveHub struct {
 	Hub
 	bundle  *trust.Bundle
 	learned [][]byte
+	// uploaded are the intermediates that the hub's owner vouches for, as
+	// opposed to those that a device brought.
+	uploaded map[trust.Fingerprint]struct{}
 }
 
 // newLiveHub compiles a hub's trust.
@@ -37,15 +41,50 @@ func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hub %s: intermediates: %w", h.Name, err)
 	}
-	remembered, err := parseAll(learned)
-	if err != nil {
-		return nil, fmt.Errorf("hub %s: learned intermediates: %w", h.Name, err)
+	live := &liveHub{Hub: h, learned: learned, uploaded: make(map[trust.Fingerprint]struct{})}
+	for _, c := range uploaded {
+		live.uploaded[trust.FingerprintOf(c)] = struct{}{}
 	}
-	bundle, err := trust.NewBundle(anchors, append(uploaded, remembered...))
-	if err != nil {
+	for _, der := range learned {
+		// Another version of hubgate may have been able to read it.
+		if c, err := x509.ParseCertificate(der); err == nil {
+			uploaded = append(uploaded, c)
+		}
+	}
+	if live.bundle, err = trust.NewBundle(anchors, uploaded); err != nil {
 		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
 	}
-	return &liveHub{Hub: h, bundle: bundle, learned: learned}, nil
+	return live, nil
+}
+
+// claim is how good a hub's claim to a chain is that nothing but the chain's
+// issuer ties to it.
+type claim uint8
+
+// The claims, from the worst to the best.
+const (
+	noClaim claim = iota
+	vouched       // the path needs an intermediate that only the hub's owner vouches for
+	sent          // the device sent every intermediate of the path itself
+)
+
+// claimTo judges a verified path. What a hub has learned gives it no claim: its
+// owner could make it learn a certificate that he issued for another vendor's
+// line, and take that line's devices over.
+func (h *liveHub) claimTo(path trust.Path, c *Connection) claim {
+	best := sent
+	for _, cert := range path.Intermediates() {
+		print := trust.FingerprintOf(cert)
+		if slices.Contains(c.Attested, print) ||
+			slices.ContainsFunc(c.Presented, func(der []byte) bool { return bytes.Equal(der, cert.Raw) }) {
+			continue
+		}
+		if _, ok := h.uploaded[print]; !ok {
+			return noClaim
+		}
+		best = vouched
+	}
+	return best
 }
 
 func parseAll(ders [][]byte) ([]*x509.Certificate, error) {

@@ -57,10 +57,14 @@ func (s *Store) DeviceByID(ctx context.Context, hub provision.HubID, id provisio
 
 // device reads a device and its record as it is stored.
 func (s *Store) device(ctx context.Context, hub provision.HubID, id provision.DeviceID) (d provision.Device, rec string, err error) {
-	err = s.call(ctx, func(ctx context.Context) (err error) {
-		rec, err = s.client.Get(ctx, s.partition(hub).device(id)).Result()
-		return err
+	p := s.partition(hub)
+	var reply *redis.StringCmd
+	err = s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
+		reply = pipe.Get(ctx, p.device(id))
 	})
+	if err == nil {
+		rec, err = found(reply)
+	}
 	if err != nil {
 		return provision.Device{}, "", err
 	}

@@ -22,10 +22,14 @@ func (s *Store) Hub(ctx context.Context, id provision.HubID) (provision.Hub, err
 
 // hub reads a hub and its record as it is stored.
 func (s *Store) hub(ctx context.Context, id provision.HubID) (h provision.Hub, rec string, err error) {
-	err = s.call(ctx, func(ctx context.Context) (err error) {
-		rec, err = s.client.HGet(ctx, s.partition(id).hub(id), fieldRecord).Result()
-		return err
+	p := s.partition(id)
+	var reply *redis.StringCmd
+	err = s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
+		reply = pipe.HGet(ctx, p.hub(id), fieldRecord)
 	})
+	if err == nil {
+		rec, err = found(reply)
+	}
 	if err != nil {
 		return provision.Hub{}, "", err
 	}
@@ -55,14 +59,14 @@ func (s *Store) HubByName(ctx context.Context, name string) (provision.Hub, erro
 // Hubs implements provision.Store.
 func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
 	p := s.parts[number]
-	var ids []string
-	err := s.call(ctx, func(ctx context.Context) (err error) {
-		ids, err = s.client.SMembers(ctx, p.hubs()).Result()
-		return err
+	var members *redis.StringSliceCmd
+	err := s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
+		members = pipe.SMembers(ctx, p.hubs())
 	})
-	if err != nil || len(ids) == 0 {
+	if err != nil || len(members.Val()) == 0 {
 		return nil, err
 	}
+	ids := members.Val()
 	keys := make([]string, len(ids))
 	for i, text := range ids {
 		id, err := provision.ParseHubID(text)
@@ -72,15 +76,10 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
 		keys[i] = p.hub(id)
 	}
 	replies := make([]*redis.StringCmd, len(ids))
-	err = s.call(ctx, func(ctx context.Context) error {
-		pipe := s.client.Pipeline()
+	err = s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, key := range keys {
 			replies[i] = pipe.HGet(ctx, key, fieldRecord)
 		}
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-			return err
-		}
-		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -102,16 +101,16 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
 
 // Learned implements provision.Store.
 func (s *Store) Learned(ctx context.Context, hub provision.HubID) ([][]byte, error) {
-	var members []string
-	err := s.call(ctx, func(ctx context.Context) (err error) {
-		members, err = s.client.SMembers(ctx, s.partition(hub).learned(hub)).Result()
-		return err
+	p := s.partition(hub)
+	var members *redis.StringSliceCmd
+	err := s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
+		members = pipe.SMembers(ctx, p.learned(hub))
 	})
 	if err != nil {
 		return nil, err
 	}
-	ders := make([][]byte, len(members))
-	for i, m := range members {
+	ders := make([][]byte, len(members.Val()))
+	for i, m := range members.Val() {
 		ders[i] = []byte(m)
 	}
 	return ders, nil

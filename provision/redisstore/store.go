@@ -231,6 +231,8 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 		return nil
 	case errors.Is(err, redis.Nil):
 		return provision.ErrNotFound
+	case errors.Is(err, provision.ErrStoreChanged):
+		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", provision.ErrUnavailable, ctx.Err())
 	case isBug(err):
@@ -238,6 +240,38 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	default:
 		return fmt.Errorf("%w: %s", provision.ErrUnavailable, err.Error())
 	}
+}
+
+// pinned reads from a partition and, in the same round trip, makes sure that it
+// is still the one of the store that was opened: what a replaced or emptied
+// server does not have was not deleted. It returns ErrStoreChanged then. What
+// read put into the pipeline has its reply after pinned returned nil.
+func (s *Store) pinned(ctx context.Context, p partition, read func(ctx context.Context, pipe redis.Pipeliner)) error {
+	return s.call(ctx, func(ctx context.Context) error {
+		pipe := s.client.Pipeline()
+		read(ctx, pipe)
+		id := pipe.HGet(ctx, p.state(), "id")
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		if err := id.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		if id.Val() != s.id {
+			s.foreign[p.number].Store(true)
+			return provision.ErrStoreChanged
+		}
+		return nil
+	})
+}
+
+// found turns a nil reply of a pinned read into ErrNotFound.
+func found(reply *redis.StringCmd) (string, error) {
+	text, err := reply.Result()
+	if errors.Is(err, redis.Nil) {
+		return "", provision.ErrNotFound
+	}
+	return text, err
 }
 
 // isBug tells errors that are no outage: the server understood, and refused

@@ -8,8 +8,8 @@ const (
 	MaxChain        = 32 << 10 // bytes of DER
 )
 
-// Truncated is passed on instead of a chain over a bound: hubgate then knows
-// that the device has sent one, and that its leaf is not all there is.
+// Truncated is passed on instead of a chain over a bound. hubgate then goes by
+// the leaf, the fingerprints of the rest, and the intermediates that it knows.
 const Truncated = ";truncated"
 
 // EncodeChain is the chain as hubgate reads it: DER in base64, separated by
