@@ -7,7 +7,7 @@ GO ?= go
 # Tests start real servers; a few packages at a time is right for two cores.
 TESTFLAGS ?= -race
 
-.PHONY: demo build module test soak bench fuzz lint deps clean
+.PHONY: demo build module test soak bench bench-module fuzz lint deps clean
 
 demo: ## real devices come to life: hubgate, Envoy, an MQTT broker, a backend
 	@$(GO) run ./cmd/hubgate demo $(DEMOFLAGS)
@@ -26,6 +26,9 @@ soak: deps ## the long loops; run before a release
 
 bench: ## the benchmarks of the decision path and the stores
 	$(GO) test -run '^$$' -bench . -benchmem ./trust/... ./provision/... ./authz/...
+
+bench-module: deps ## an Envoy with the library beside one without it
+	$(GO) test -run '^$$' -bench Module -benchtime 1x ./e2e/sessions
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME

@@ -90,7 +90,11 @@ func missingIntermediate(t *testing.T, w *world) {
 
 	w.expect(t, provision.HTTP, as(v.device(t, "SN-2")), provision.DeviceProvisioned)
 	w.expect(t, provision.TCP, chip, provision.DeviceProvisioned)
-	w.expect(t, provision.HTTP, chain(v.device(t, "SN-3")), provision.DeviceProvisioned) // leaf alone
+	// A device that sends its leaf alone has to name its hub: what a hub has
+	// learned gives it no claim to a stranger.
+	alone := chain(v.device(t, "SN-3"))
+	w.expect(t, provision.HTTP, alone, provision.ChainIncomplete)
+	w.expect(t, provision.HTTP, alone.named(host(hub.Name)), provision.DeviceProvisioned)
 }
 
 // declaredIntermediate: one that an operator uploaded serves as well.

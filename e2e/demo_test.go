@@ -77,7 +77,7 @@ func TestDemoStaysUp(t *testing.T) {
 	}
 	cd := lines[0]
 	for i, want := range []string{ // by line after cd; the first follows events until it is stopped
-		"", "hello sensor-0003, you are device", "received CONNACK (0)", "sensor-0003", "is disabled", "device_disabled",
+		"", "hello sensor-0003, you are device", "received CONNACK (0)", "sensor-0003", "", "is disabled", "device_disabled",
 	} {
 		if want == "" {
 			continue
