@@ -43,8 +43,9 @@ const (
 	MaxText = 1 << 10
 	// MaxActive is how many connections fit into one Activity.
 	MaxActive = (MaxFrame - 1) / 8
-	// MinHeartbeat and MaxHeartbeat bound what a Welcome may ask for.
+	// MinHeartbeat is the shortest heartbeat that a Welcome may ask for.
 	MinHeartbeat = 10 * time.Millisecond
+	// MaxHeartbeat is the longest.
 	MaxHeartbeat = time.Minute
 	// Missed is how many heartbeats pass in silence until either end takes
 	// the other for gone.

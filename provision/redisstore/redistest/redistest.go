@@ -101,11 +101,11 @@ func start(t testing.TB, nports int, args func(ports []int) []string, mode ...st
 		}
 		s.port = ports[0]
 		s.args = append(s.arguments(mode), args(ports)...)
-		if err := s.start(); err == nil {
+		err = s.start()
+		if err == nil {
 			return s
-		} else {
-			errs = errors.Join(errs, err)
 		}
+		errs = errors.Join(errs, err)
 	}
 	t.Fatal(errs)
 	return nil
