@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"fmt"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -72,7 +73,11 @@ func (p *problems) module(m *Module) {
 	if m.Library != "" && (m.Library[0] != '/' || !isPlain(m.Library)) {
 		p.add("Module.Library", "%q is not an absolute path in printable ASCII", m.Library)
 	}
-	p.upstreams("Module.Links", m.Links)
+	for i, address := range m.Links {
+		if _, ok := parseEndpoint(address); !ok {
+			p.add(fmt.Sprintf("Module.Links[%d]", i), "%q is neither host:port nor unix:///path", address)
+		}
+	}
 	p.clientTLS("Module.TLS", m.TLS)
 	// What a format may hold is the library's to say, when Envoy starts.
 	for _, format := range [...][2]string{{"UserName", m.UserName}, {"ClientID", m.ClientID}} {

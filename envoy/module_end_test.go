@@ -1,8 +1,11 @@
 package envoy
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -141,5 +144,36 @@ func TestLinkCut(t *testing.T) {
 	h.await(t, "device-later")
 	if h.find(func(o *link.Open) bool { return o.Connection == gone.Connection || o.Connection == leaves.Connection }) != nil {
 		t.Error("a connection that is closed is among those that are open")
+	}
+}
+
+// TestModuleLinkSecured: the link goes over mutual TLS, and over a Unix socket
+// where the first address does not answer.
+func TestModuleLinkSecured(t *testing.T) {
+	t.Parallel()
+	ours := newVendor(t)
+	pair := ours.server(t)
+	certificate, err := tls.LoadX509KeyPair(pair.Certificate, pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutual := startHubOn(t, tls.NewListener(plain, &tls.Config{
+		Certificates: []tls.Certificate{certificate}, ClientCAs: ours.pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}))
+	socket := filepath.Join(t.TempDir(), "link.sock")
+	local, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	overSocket := startHubOn(t, local)
+	for h, links := range map[*hub][]string{mutual: {mutual.address}, overSocket: {nobody, "unix://" + socket}} {
+		e, _ := startModuleAt(t, h, Options{Module: &Module{
+			Links: links, TLS: &ClientTLS{CA: ours.ca(t), Client: ours.client(t), ServerName: "localhost"},
+		}})
+		h.established(t, e, "device-secured", mqtt311)
 	}
 }

@@ -43,6 +43,11 @@ func startHub(t testing.TB) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startHubOn(t, listener)
+}
+
+func startHubOn(t testing.TB, listener net.Listener) *hub {
+	t.Helper()
 	h := &hub{
 		address: listener.Addr().String(),
 		open:    make(map[uint64]*link.Open), active: make(map[uint64]int), ended: make(map[uint64]bool),

@@ -12,11 +12,15 @@ import (
 // startModule is an edge with the library, and the end of its link.
 func startModule(t testing.TB, o Options, edits ...func(string) string) (*edge, *hub) {
 	t.Helper()
+	return startModuleAt(t, startHub(t), o, edits...)
+}
+
+func startModuleAt(t testing.TB, h *hub, o Options, edits ...func(string) string) (*edge, *hub) {
+	t.Helper()
 	library, err := buildLibrary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := startHub(t)
 	if o.Module == nil {
 		o.Module = &Module{}
 	}

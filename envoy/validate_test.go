@@ -26,6 +26,10 @@ func TestValidateNamesEveryMistakeAtOnce(t *testing.T) {
 		},
 		NodeID: "%ID%", NodeCluster: "größe", Admin: "0.0.0.0:9901",
 		HandshakeTimeout: -1, TCPKeepalive: time.Millisecond,
+		Module: &Module{
+			Library: "libhubgate.so", Links: []string{"nowhere"}, UserName: "{hub_id}/größe", ClientID: "\n",
+			TLS: &ClientTLS{CA: "ca.pem", ServerName: "Hub_gate"}, ConnectTimeout: -1, MaxConnect: 1023,
+		},
 	}
 	want := []string{
 		`Domain: "IoT.example.com" is not a DNS name in lower case`,
@@ -47,6 +51,13 @@ func TestValidateNamesEveryMistakeAtOnce(t *testing.T) {
 		`Hubgate.TLS.CA: "" is not a file name in printable ASCII`,
 		`Hubgate.TLS.Client.Key: "" is not a file name in printable ASCII`,
 		`Hubgate.TLS.ServerName: "Hub_gate" is neither a DNS name in lower case nor an IP address`,
+		`Module.Library: "libhubgate.so" is not an absolute path in printable ASCII`,
+		`Module.Links[0]: "nowhere" is neither host:port nor unix:///path`,
+		`Module.TLS.ServerName: "Hub_gate" is neither a DNS name in lower case nor an IP address`,
+		`Module.UserName: "{hub_id}/größe" is not printable ASCII`,
+		`Module.ClientID: "\n" is not printable ASCII`,
+		`Module.ConnectTimeout: -1ns is less than 1ms`,
+		`Module.MaxConnect: 1023 is not within 1024 and 1048576`,
 		`NodeID: "%ID%" is not printable ASCII without '%' and ','`,
 		`NodeCluster: "größe" is not printable ASCII`,
 		`Admin: "0.0.0.0:9901" is neither a loopback address with a port nor unix:///path`,
@@ -103,6 +114,10 @@ func TestEnvoyAcceptsEveryOption(t *testing.T) {
 	t.Parallel()
 	v := newVendor(t)
 	pair, client, ca := v.server(t), v.client(t), v.ca(t)
+	library, err := buildLibrary()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ticket := filepath.Join(t.TempDir(), "ticket.key")
 	if err := os.WriteFile(ticket, []byte(strings.Repeat("k", 80)), 0o600); err != nil {
 		t.Fatal(err)
@@ -153,6 +168,17 @@ func TestEnvoyAcceptsEveryOption(t *testing.T) {
 		},
 		"certificates and tickets": {
 			Certificates: []KeyPair{pair, pair}, TicketKeys: []string{ticket, ticket},
+		},
+		"TLVs":               {MQTT: &MQTT{ProxyTLVs: true}},
+		"TLVs behind PROXY":  {MQTT: &MQTT{ProxyTLVs: true, ProxyProtocol: true}},
+		"library":            {Module: &Module{Library: library}},
+		"library, MQTT only": {MQTT: &MQTT{Hub: "on", MaxConnections: 7}, Module: &Module{Library: library}, NodeID: "1e3"},
+		"library, every option": {
+			Hubgate: Hubgate{Addresses: []string{"hubgate.internal:9191"}, TLS: &ClientTLS{CA: ca, Client: client}},
+			Module: &Module{
+				Library: library, Links: []string{"hubgate.internal:9194", "unix:///run/link.sock"}, TLS: &ClientTLS{CA: ca},
+				UserName: "{device_id}", ClientID: "{hub_id}:{device_name}:{client_id}", ConnectTimeout: 1500 * time.Millisecond, MaxConnect: 1 << 20,
+			},
 		},
 		"node": {NodeID: "edge-1 (rack 7: \"left\")", NodeCluster: "edge"},
 	}

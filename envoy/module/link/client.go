@@ -20,6 +20,9 @@ const (
 	maxPause = 5 * time.Second
 	// greetTimeout bounds dialing, and each step of the greeting.
 	greetTimeout = 5 * time.Second
+	// batchPause is how long the first message waits for others, so that many
+	// connections cost few writes.
+	batchPause = 5 * time.Millisecond
 	// activityInterval is the pause between two reports of activity.
 	activityInterval = time.Minute
 )
@@ -176,6 +179,7 @@ func (c *Client) write(conn *Conn, heartbeat time.Duration, stopped <-chan struc
 		case <-stopped:
 			return nil
 		case <-c.table.wake:
+			time.Sleep(batchPause)
 			messages = c.table.take()
 		case <-activity.C:
 			messages = c.table.activity()
