@@ -12,9 +12,13 @@ import (
 const (
 	// maxReply bounds hubgate's answer to a check, in bytes.
 	maxReply = 64 << 10
-	// checkRetries is how often a check that never reached hubgate is sent to
-	// another replica. Checks are idempotent.
+	// checkRetries is how often a check is sent to another replica when the
+	// first does not answer it: it never got there, or its connection broke.
+	// Checks are idempotent.
 	checkRetries = 2
+	// otherHostTries is how often a retry picks a replica at random until it is
+	// another one: few would send it back to the one that has just failed.
+	otherHostTries = 16
 	// retryPause bounds the random pause before a retry; Envoy's default is a
 	// second.
 	retryPause = 25 * time.Millisecond
@@ -59,14 +63,14 @@ func (b *builder) authzService(hub string, more ...*corev3.HeaderValue) *corev3.
 				MaxInterval: durationpb.New(max(retryPause, b.options.Hubgate.CheckTimeout)),
 			},
 			NumRetries: wrapperspb.UInt32(checkRetries),
-			RetryOn:    "connect-failure,refused-stream,reset-before-request",
+			RetryOn:    "connect-failure,refused-stream,reset",
 			RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{
 				Name: "envoy.retry_host_predicates.previous_hosts",
 				ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{
 					TypedConfig: b.pack(&previoushostsv3.PreviousHostsPredicate{}),
 				},
 			}},
-			HostSelectionRetryMaxAttempts: checkRetries,
+			HostSelectionRetryMaxAttempts: otherHostTries,
 		},
 	}
 }
