@@ -1,6 +1,5 @@
 package main
 
-// #include <stdlib.h>
 // #include "envoy.h"
 import "C"
 
@@ -15,11 +14,10 @@ import (
 // connection is a filter with its end of Envoy. It is the filter.Hook of the
 // hook that it is in.
 type connection struct {
-	*filter.Filter // nil until Envoy has initialized its own end
-	settings       *filter.Settings
-	envoy          C.E
-	writing        bool // what the hook is about; else reading
-	length         int
+	*filter.Filter
+	envoy   C.E
+	writing bool // what the hook is about; else reading
+	length  int
 
 	mu        sync.Mutex
 	scheduler C.E // nil once the connection is closed
@@ -27,8 +25,6 @@ type connection struct {
 
 // C and Go see the same fields.
 var _ = [1]byte{}[unsafe.Sizeof(filter.Shared{})-C.sizeof_shared+unsafe.Offsetof(filter.Shared{}.Device)-unsafe.Offsetof(C.shared{}.device)]
-
-func of(m *C.connection) *connection { return cgo.Handle(m.handle).Value().(*connection) }
 
 // in begins a hook.
 func (c *connection) in(e C.E, writing bool, n C.size_t) *connection {
@@ -56,7 +52,8 @@ func (c *connection) Metadata(key string) string {
 	return string(view(value))
 }
 
-func (c *connection) wake() {
+// Wake has Envoy call the filter's Scheduled.
+func (c *connection) Wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.scheduler != nil {
@@ -64,7 +61,7 @@ func (c *connection) wake() {
 	}
 }
 
-// sleep makes wake do nothing any more. It has to come before Envoy begins to
+// sleep makes Wake do nothing any more. It has to come before Envoy begins to
 // drop the filter: a commit holds it for a moment, and would otherwise be the
 // last to, and destroy it on a thread that is not its own.
 func (c *connection) sleep() {
@@ -107,78 +104,64 @@ func (c *connection) perform(a filter.Action) C.int {
 func (c *connection) survive(stop *C.int) {
 	if p := recover(); p != nil {
 		defer rescue()
-		*stop = 1
+		if stop != nil {
+			*stop = 1
+		}
 		report(p)
 		c.perform(c.Fail())
 	}
 }
 
-//export envoy_dynamic_module_on_network_filter_new
-func envoy_dynamic_module_on_network_filter_new(config C.uintptr_t, e C.E) *C.connection {
-	defer rescue() // without a filter, Envoy closes the connection
-	settings := cgo.Handle(config).Value().(*filter.Settings)
-	m := (*C.connection)(C.calloc(1, C.sizeof_connection))
-	m.handle = C.uintptr_t(cgo.NewHandle(&connection{settings: settings, envoy: e}))
-	return m
-}
-
 //export envoy_dynamic_module_on_network_filter_new_connection
 func envoy_dynamic_module_on_network_filter_new_connection(e C.E, m *C.connection) (stop C.int) {
-	c := of(m)
+	c := &connection{}
 	defer c.survive(&stop)
-	c.scheduler = C.envoy_dynamic_module_callback_network_filter_scheduler_new(e)
+	c.in(e, false, 0)
+	settings := cgo.Handle(m.settings).Value().(*filter.Settings)
 	id := uint64(C.envoy_dynamic_module_callback_network_filter_get_connection_id(e))
-	c.Filter = filter.New(c.settings, library, id, (*filter.Shared)(unsafe.Pointer(&m.shared)), c.wake)
+	c.Filter = filter.New(settings, library, id, (*filter.Shared)(unsafe.Pointer(&m.shared)), c)
+	c.scheduler = C.envoy_dynamic_module_callback_network_filter_scheduler_new(e)
 	C.envoy_dynamic_module_callback_network_set_filter_state_bytes(e, epochState, epoch)
+	m.handle = C.uintptr_t(connections.add(c))
 	return 0
 }
 
 //export hubgateRead
 func hubgateRead(e C.E, m *C.connection, n C.size_t, end C.bool) (stop C.int) {
-	c := of(m)
+	c := connections.get(uintptr(m.handle))
 	defer c.survive(&stop)
 	return c.perform(c.Read(c.in(e, false, n), bool(end)))
 }
 
 //export hubgateWrite
 func hubgateWrite(e C.E, m *C.connection, n C.size_t) (stop C.int) {
-	c := of(m)
+	c := connections.get(uintptr(m.handle))
 	defer c.survive(&stop)
 	return c.perform(c.Write(c.in(e, true, n)))
 }
 
-//export envoy_dynamic_module_on_network_filter_scheduled
-func envoy_dynamic_module_on_network_filter_scheduled(e C.E, m *C.connection, id C.uint64_t) {
-	c := of(m)
-	var stop C.int
-	defer c.survive(&stop)
+//export hubgateScheduled
+func hubgateScheduled(e C.E, m *C.connection) {
+	c := connections.get(uintptr(m.handle))
+	defer c.survive(nil)
 	c.in(e, false, 0)
-	_ = id // there is one kind of wake
 	c.perform(c.Scheduled())
 }
 
-//export envoy_dynamic_module_on_network_filter_event
-func envoy_dynamic_module_on_network_filter_event(e C.E, m *C.connection, event C.int) {
-	c := of(m)
-	var stop C.int
-	defer c.survive(&stop)
+//export hubgateConnected
+func hubgateConnected(e C.E, m *C.connection) {
+	c := connections.get(uintptr(m.handle))
+	defer c.survive(nil)
 	c.in(e, false, 0)
-	if filter.Event(event).Closed() {
-		c.sleep()
-	}
-	if c.Filter != nil {
-		c.Event(filter.Event(event))
-	}
+	c.Connected()
 }
 
-//export envoy_dynamic_module_on_network_filter_destroy
-func envoy_dynamic_module_on_network_filter_destroy(m *C.connection) {
-	defer C.free(unsafe.Pointer(m))
+//export hubgateClosed
+func hubgateClosed(m *C.connection) {
 	defer rescue()
-	c := of(m)
-	cgo.Handle(m.handle).Delete()
+	c := connections.get(uintptr(m.handle))
 	c.sleep()
-	if c.Filter != nil {
-		c.Destroy()
-	}
+	connections.remove(uintptr(m.handle))
+	m.handle = 0
+	c.Filter.Closed()
 }

@@ -45,12 +45,37 @@ static bool plain(E e, bool write, scanner *s, uint8_t passing, size_t n) {
   return true;
 }
 
+connection *envoy_dynamic_module_on_network_filter_new(uintptr_t settings, E e) {
+  (void)e; // cannot do anything yet
+  connection *c = calloc(1, sizeof *c);
+  if (c) c->settings = settings;
+  return c; // without one, Envoy closes the connection
+}
+
+void envoy_dynamic_module_on_network_filter_destroy(connection *c) {
+  if (c->handle) hubgateClosed(c);
+  free(c);
+}
+
 int envoy_dynamic_module_on_network_filter_read(E e, connection *c, size_t n, bool end) {
   __atomic_store_n(&c->shared.active, 1, __ATOMIC_RELAXED);
-  return plain(e, false, &c->shared.from_device, c->shared.device, n) ? 0 : hubgateRead(e, c, n, end);
+  if (plain(e, false, &c->shared.from_device, c->shared.device, n)) return 0;
+  return c->handle ? hubgateRead(e, c, n, end) : 1;
 }
 
 int envoy_dynamic_module_on_network_filter_write(E e, connection *c, size_t n, bool end) {
   (void)end; // the broker's end of stream passes
-  return plain(e, true, &c->shared.from_broker, c->shared.broker, n) ? 0 : hubgateWrite(e, c, n);
+  if (plain(e, true, &c->shared.from_broker, c->shared.broker, n)) return 0;
+  return c->handle ? hubgateWrite(e, c, n) : 1;
+}
+
+void envoy_dynamic_module_on_network_filter_event(E e, connection *c, int event) {
+  if (!c->handle) return;
+  if (event == remote_close || event == local_close) hubgateClosed(c);
+  else hubgateConnected(e, c);
+}
+
+void envoy_dynamic_module_on_network_filter_scheduled(E e, connection *c, uint64_t id) {
+  (void)id; // there is one reason only
+  if (c->handle) hubgateScheduled(e, c);
 }

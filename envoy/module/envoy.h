@@ -7,6 +7,8 @@ typedef void *E;
 typedef struct { const char *ptr; size_t length; } buffer;
 typedef struct { int32_t status, detail; uint8_t alert; bool has_alert; } verdict;
 
+enum { remote_close, local_close }; // the other events are about the handshake
+
 void envoy_dynamic_module_callback_log(int level, buffer text);
 uint32_t envoy_dynamic_module_callback_get_concurrency(void);
 bool envoy_dynamic_module_callback_is_validation_mode(void);
@@ -34,8 +36,8 @@ void envoy_dynamic_module_callback_network_filter_scheduler_delete(E scheduler);
 typedef struct { scanner from_device, from_broker; uint32_t active; uint8_t device, broker; } shared;
 enum { ask, pass, scan };
 
-// M, our own pointer to a connection.
-typedef struct { shared shared; uintptr_t handle; } connection;
+// Our own end of a connection. Its handle is Go's, 0 if Go knows nothing of it.
+typedef struct { shared shared; uintptr_t settings, handle; } connection;
 
 #pragma GCC visibility push(hidden)
 // These change what the next filter gets of a hook's bytes.

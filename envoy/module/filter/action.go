@@ -35,20 +35,6 @@ const (
 	Now
 )
 
-// Event is what happens to a connection besides bytes, in Envoy's numbers.
-type Event int
-
-// The events of a connection.
-const (
-	RemoteClosed Event = iota
-	LocalClosed
-	Connected
-)
-
-// Closed reports whether the connection is closed, after which there is no
-// other event.
-func (e Event) Closed() bool { return e == RemoteClosed || e == LocalClosed }
-
 // Passing is what may pass without a hook of the filter, in one direction.
 type Passing uint8
 

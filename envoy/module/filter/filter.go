@@ -35,12 +35,12 @@ type Filter struct {
 	settings *Settings
 	links    Links
 	id       uint64 // Envoy's
-	wake     func()
+	waker    Waker
 	shared   *Shared // nil once closed; written under mu, as Active reads it
 
 	phase     phase
 	session   *link.Session
-	who       identity
+	who       *identity // nil once written
 	hold      bool
 	pending   []byte // of the CONNECT, while waiting; for the broker, while held
 	version   byte   // of MQTT
@@ -67,34 +67,36 @@ type Links interface {
 	Open(open link.Open, control link.Control) *link.Session
 }
 
-// New is the filter of a new connection. Wake makes Envoy call Scheduled soon;
-// it may be called from any thread and at any time. The filter uses shared
-// until Destroy.
-func New(settings *Settings, links Links, id uint64, shared *Shared, wake func()) *Filter {
-	f := &Filter{settings: settings, links: links, id: id, shared: shared, wake: wake, waits: 1}
+// Waker has Envoy call Scheduled soon. Wake may be called from any thread and
+// at any time.
+type Waker interface{ Wake() }
+
+// New is the filter of a new connection. It uses shared until Closed.
+func New(settings *Settings, links Links, id uint64, shared *Shared, waker Waker) *Filter {
+	f := &Filter{settings: settings, links: links, id: id, shared: shared, waker: waker, waits: 1}
 	if settings.HTTP {
 		f.phase, shared.Broker = open, Pass
 	}
 	return f
 }
 
-// Event is the hook for what happens to the connection.
-func (f *Filter) Event(event Event) {
-	switch {
-	case event.Closed():
-		f.Destroy()
-	case f.settings.HTTP:
+// Connected is the hook for the end of the handshake.
+func (f *Filter) Connected() {
+	if f.settings.HTTP {
 		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
-	case event == Connected:
+	} else {
 		f.limit(f.settings.ConnectTimeout)
 	}
 }
 
-// Destroy forgets the connection, which is closed.
-func (f *Filter) Destroy() {
+// Closed is the hook for the connection's end, whoever ended it.
+func (f *Filter) Closed() {
 	f.phase, f.pending, f.order = closed, nil, nil
 	f.unlimit()
 	f.mu.Lock()
+	if f.shared != nil {
+		f.shared.Device, f.shared.Broker = Ask, Ask
+	}
 	f.shared = nil
 	f.mu.Unlock()
 	if f.session != nil {
@@ -124,7 +126,7 @@ func (f *Filter) End(code byte, text string) {
 	f.mu.Lock()
 	f.ordered = &order{code, text}
 	f.mu.Unlock()
-	f.wake()
+	f.waker.Wake()
 }
 
 // Release lets the CONNECT go on.
@@ -132,7 +134,7 @@ func (f *Filter) Release() {
 	f.mu.Lock()
 	f.released = true
 	f.mu.Unlock()
-	f.wake()
+	f.waker.Wake()
 }
 
 // limit has Scheduled called after d, instead of an earlier limit.
@@ -143,7 +145,7 @@ func (f *Filter) limit(d time.Duration) {
 		f.mu.Lock()
 		f.expired = n
 		f.mu.Unlock()
-		f.wake()
+		f.waker.Wake()
 	})
 }
 
@@ -211,7 +213,7 @@ func (f *Filter) connect(h Hook, end bool) Action {
 // enter begins to let everything pass, and gives what was held back.
 func (f *Filter) enter() []byte {
 	pending := f.pending
-	f.phase, f.pending, f.who = open, nil, identity{}
+	f.phase, f.pending, f.who = open, nil, nil
 	f.unlimit()
 	f.shared.Device = Scan
 	if f.version != mqtt.V5 {
@@ -223,7 +225,7 @@ func (f *Filter) enter() []byte {
 // identify reads whom hubgate let in, and tells it that the connection is
 // open. It reports whether the answer named a device.
 func (f *Filter) identify(h Hook) bool {
-	f.who = identity{hub: h.Metadata(keyHub), device: h.Metadata(keyDevice), name: h.Metadata(keyName)}
+	f.who = &identity{hub: h.Metadata(keyHub), device: h.Metadata(keyDevice), name: h.Metadata(keyName)}
 	if f.who.hub == "" || f.who.device == "" || f.who.name == "" {
 		return false
 	}
@@ -244,7 +246,7 @@ func (f *Filter) rewrite(packet, rest []byte) ([]byte, error) {
 		return nil, err
 	}
 	f.version, f.maxPacket = c.Version, c.MaxPacket
-	if err := f.settings.rewrite(c, f.who); err != nil {
+	if err := f.settings.rewrite(c, *f.who); err != nil {
 		return nil, err
 	}
 	n, err := f.shared.FromDevice.Scan(rest, mqtt.IsConnect)
@@ -320,7 +322,7 @@ func (f *Filter) finishPacket(h Hook) Action {
 		}
 		pass = append(pass, chunk[:n]...)
 		if f.shared.FromBroker.Between() {
-			f.wake()
+			f.waker.Wake()
 			break
 		}
 	}

@@ -45,6 +45,8 @@ func (l *links) Open(open link.Open, control link.Control) *link.Session {
 	return l.client.Open(open, control)
 }
 
+func (e *envoy) Wake() { e.woken.Add(1) }
+
 func (e *envoy) Len() int {
 	n := 0
 	for _, chunk := range e.chunks {
@@ -70,9 +72,9 @@ func start(t *testing.T, config string) *envoy {
 		metadata: map[string]string{keyHub: "h", keyDevice: "d", keyName: "n", keySession: "s"},
 		links:    &links{client: client},
 	}
-	e.Filter = New(s, e.links, 7, &e.shared, func() { e.woken.Add(1) })
-	e.Event(Connected)
-	t.Cleanup(e.Destroy) // its timer, too
+	e.Filter = New(s, e.links, 7, &e.shared, e)
+	e.Connected()
+	t.Cleanup(e.Closed) // its timer, too
 	return e
 }
 
@@ -331,8 +333,8 @@ func TestHTTP(t *testing.T) {
 func TestClosedIsClosed(t *testing.T) {
 	e := start(t, mqttConfig)
 	e.read(connect5, false)
-	e.Event(RemoteClosed)
-	e.Event(RemoteClosed)
+	e.Closed()
+	e.Closed()
 	e.End(0x98, "") // came too late
 	if a := e.Scheduled(); a.Close != Keep || a.Device != nil {
 		t.Errorf("%+v", a)

@@ -3,7 +3,6 @@ package filter
 import (
 	"fmt"
 	"runtime"
-	"runtime/cgo"
 	"testing"
 )
 
@@ -24,10 +23,10 @@ func TestMemoryPerConnection(t *testing.T) {
 	}
 	e := start(t, mqttConfig)
 	before := used()
-	handles := make([]cgo.Handle, n)
-	for i := range handles {
-		f := New(s, e.links.client, uint64(i), &Shared{}, func() {})
-		f.Event(Connected)
+	filters := make([]*Filter, n)
+	for i := range filters {
+		f := New(s, e.links.client, uint64(i), &Shared{}, e)
+		f.Connected()
 		e.Filter = f
 		e.metadata = map[string]string{}
 		for key, value := range map[string]string{keyHub: id(1, i), keyDevice: id(2, i), keyName: id(3, i), keySession: id(4, i)} {
@@ -36,16 +35,14 @@ func TestMemoryPerConnection(t *testing.T) {
 		if passed, _ := e.read(connect5, false); passed == "" {
 			t.Fatal("not passed")
 		}
-		handles[i] = cgo.NewHandle(f)
+		filters[i] = f
 	}
 	each := (used() - before) / n
 	t.Logf("%d bytes per connection", each)
 	if each > limit {
 		t.Errorf("%d bytes per connection, want at most %d", each, limit)
 	}
-	for _, h := range handles {
-		h.Delete()
-	}
+	runtime.KeepAlive(filters)
 }
 
 // id is a text as long as an ID, with memory of its own.
