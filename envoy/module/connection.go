@@ -163,5 +163,5 @@ func hubgateClosed(m *C.connection) {
 	c.sleep()
 	connections.remove(uintptr(m.handle))
 	m.handle = 0
-	c.Filter.Closed()
+	c.Closed()
 }
