@@ -64,6 +64,7 @@ func TestModuleCycles(t *testing.T) {
 		t.Errorf("RSS has grown from %d to %d KiB", before, after)
 	}
 	for _, conn := range stay {
+		deadline(t, conn)
 		assertEcho(t, conn, "\xc0\x00")
 	}
 }
