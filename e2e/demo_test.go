@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hubgate/hubgate/envoy/module/modulebin"
+	"github.com/hubgate/hubgate/internal/envoybin"
 	"github.com/hubgate/hubgate/internal/process"
 )
 
@@ -110,11 +112,14 @@ type demo struct {
 func startDemo(t *testing.T, args ...string) demo {
 	t.Helper()
 	binary := must(hubgate())(t)
+	// What a first demo downloads and builds takes its time, however long.
+	must(envoybin.Path(t.Context(), t.Output()))(t)
+	library := must(modulebin.Path(t.Context()))(t)
 	// Not t.TempDir: its paths are too long for a socket.
 	temp := must(os.MkdirTemp("", "demo"))(t)
 	t.Cleanup(func() { _ = os.RemoveAll(temp) })
 	return demo{temp: temp, Process: start(t, process.Spec{
-		Name: "hubgate demo", Path: binary, Args: append([]string{"demo"}, args...), Env: []string{"TMPDIR=" + temp},
+		Name: "hubgate demo", Path: binary, Args: append([]string{"demo"}, args...), Env: []string{"TMPDIR=" + temp, modulebin.Variable + "=" + library},
 	})}
 }
 

@@ -4,6 +4,7 @@ package modulebin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,16 +17,17 @@ const Variable = "HUBGATE_MODULE"
 
 // Path gives the path of libhubgate.so: the file that HUBGATE_MODULE names,
 // else one that is built now, with Go and a C compiler, from the module of the
-// working directory. Callers may race.
+// working directory, and kept in its .cache. Callers may race.
 func Path(ctx context.Context, tags ...string) (string, error) {
 	if own := os.Getenv(Variable); own != "" && len(tags) == 0 {
 		return filepath.Abs(own)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("nowhere to keep hubgate's library (set %s to one of your own): %w", Variable, err)
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	source := strings.TrimSpace(string(out))
+	if err != nil || filepath.Base(source) != "go.mod" {
+		return "", errors.New("hubgate's library is built from its source, and here is none")
 	}
-	dir := filepath.Join(cache, "hubgate", strings.Join(append([]string{"module"}, tags...), "-"))
+	dir := filepath.Join(filepath.Dir(source), ".cache", strings.Join(append([]string{"module"}, tags...), "-"))
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
