@@ -50,7 +50,8 @@ type Config struct {
 	// Retention is how many events each partition keeps at most; 0 means
 	// DefaultRetention.
 	Retention int
-	// Now is the clock of Watch and of sessions; nil means time.Now.
+	// Now is the clock of Watch, of sessions and of leases on cursors; nil means
+	// time.Now.
 	Now func() time.Time
 }
 
@@ -64,6 +65,7 @@ type Store struct {
 	retention  uint64
 	feed       *feed
 	sessions   *sessions
+	owners     *owners
 	queue      chan *op
 	running    atomic.Bool
 	replaced   atomic.Bool
@@ -78,6 +80,8 @@ var _ interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
 	provision.Outbox
+	provision.Announcer
+	provision.Cursors
 	provision.Sessions
 } = (*Store)(nil)
 
@@ -99,6 +103,7 @@ func Open(config Config) (*Store, error) {
 		retention: uint64(cmp.Or(config.Retention, DefaultRetention)),
 		feed:      newFeed(now),
 		sessions:  newSessions(now),
+		owners:    newOwners(now),
 		queue:     make(chan *op, maxBatch),
 		closing:   make(chan struct{}),
 		stopped:   make(chan struct{}),
@@ -128,6 +133,9 @@ func (s *Store) begin(config Config) error {
 		}
 	}
 	if err != nil {
+		return fmt.Errorf("open store %s: %w", s.path, err)
+	}
+	if err := s.db.Update(addBuckets); err != nil {
 		return fmt.Errorf("open store %s: %w", s.path, err)
 	}
 	if config.Partitions != 0 && config.Partitions != s.meta.partitions {

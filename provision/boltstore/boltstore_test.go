@@ -4,6 +4,9 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/hubgate/hubgate/provision/storetest"
 )
@@ -43,4 +46,32 @@ func TestStore(t *testing.T) {
 		clock := &storetest.Clock{}
 		return storetest.Fixture{Store: start(t, Config{Now: clock.Now}), Clock: clock}
 	}, storetest.FromEnv())
+}
+
+func TestTrim(t *testing.T) {
+	t.Parallel()
+	storetest.Trim(t, start(t, Config{}))
+}
+
+// TestOlderFile: a file of a hubgate that knew no cursors gets them.
+func TestOlderFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "hubgate.db")
+	s, err := Open(Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketCursors) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(path); err != nil {
+		t.Errorf("verify: %v", err)
+	}
+	s = start(t, Config{Path: path})
+	if _, err := s.ClaimCursor(t.Context(), "log", 0, "one", time.Second); err != nil {
+		t.Error(err)
+	}
 }

@@ -29,6 +29,7 @@ import (
 //	counters  hub                          devices (8) ‖ last creation number (8)
 //	learned   hub ‖ SHA-256 of value       intermediate, DER
 //	outbox    partition (2) ‖ seq (8)      event, JSON
+//	cursors   partition (2) ‖ sink         seq (8) of the last event that the sink has
 //
 // Device names come last in their keys, so they may hold any byte.
 var (
@@ -41,6 +42,7 @@ var (
 	bucketCounters = []byte("counters")
 	bucketLearned  = []byte("learned")
 	bucketOutbox   = []byte("outbox")
+	bucketCursors  = []byte("cursors")
 
 	metaSchema     = []byte("schema")
 	metaID         = []byte("id")
@@ -92,6 +94,8 @@ func learnedKey(hub provision.HubID, der []byte) []byte {
 func eventKey(partition int, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 2+8), partitionKey(partition)...), seq)
 }
+
+func cursorKey(partition int, sink string) []byte { return append(partitionKey(partition), sink...) }
 
 func eventSeq(key []byte) uint64 { return binary.BigEndian.Uint64(key[2:]) }
 
@@ -173,6 +177,20 @@ var (
 
 // buckets are all that a store has.
 var buckets = [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucketIDs, bucketCreated, bucketCounters, bucketLearned, bucketOutbox}
+
+// laterBuckets came after the first release of the schema. A file without them
+// gets them when it is opened; an older hubgate leaves them alone.
+var laterBuckets = [][]byte{bucketCursors}
+
+// addBuckets makes the buckets that a file of an older hubgate lacks.
+func addBuckets(tx *bbolt.Tx) error {
+	for _, name := range laterBuckets {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // initialize makes the buckets of a new file.
 func initialize(tx *bbolt.Tx, partitions int) error {

@@ -18,6 +18,8 @@ const (
 	fieldEvent = "e"
 	// fieldOut is the field of a partition's state that counts its events.
 	fieldOut = "out"
+	// fieldSeq is the field of a cursor that tells how far it is.
+	fieldSeq = "s"
 )
 
 // Events implements provision.Outbox.

@@ -18,6 +18,8 @@ import (
 //	                                the streams; link = op of the last change; op = last operation
 //	hg:{T}:out              stream  events, <seq>-0, seq without gaps; capped by retention
 //	hg:{T}:chg              stream  changes, <seq>-0, each naming the one before it; capped
+//	hg:{T}:cur:<sink>       hash    how far the sink has read the events: s = seq, f = fence, its newest owner
+//	hg:{T}:own:<sink>       string  the owner of the sink's cursor; expires with its lease
 //	hg:{T}:hubs             set     the partition's hubs
 //	hg:{T}:h:<hub>          hash    r = record, v = version, name, n = last creation, x = 1 while deleting
 //	hg:{T}:h:<hub>:names    zset    device names, score 0
@@ -32,8 +34,8 @@ import (
 // In those about sessions, IDs are 16 bytes. A session takes some 700 bytes in
 // all, 150 less with hash-max-listpack-value 128. These keys expire when nothing
 // was put into them for sessionTTL. A deletion leaves them: whoever ends the
-// connections of what was deleted finds them there. No other key but void and
-// envoy expires.
+// connections of what was deleted finds them there. No other key but void,
+// own and envoy expires.
 const (
 	keyStore     = "hg:{meta}:store"
 	keyNameEpoch = "hg:{meta}:epoch"
@@ -58,6 +60,9 @@ func (p partition) state() string   { return p.prefix + "p" }
 func (p partition) outbox() string  { return p.prefix + "out" }
 func (p partition) changes() string { return p.prefix + "chg" }
 func (p partition) hubs() string    { return p.prefix + "hubs" }
+
+func (p partition) cursor(sink string) string { return p.prefix + "cur:" + sink }
+func (p partition) owner(sink string) string  { return p.prefix + "own:" + sink }
 
 func (p partition) hub(id provision.HubID) string     { return p.prefix + "h:" + id.String() }
 func (p partition) names(id provision.HubID) string   { return p.hub(id) + ":names" }

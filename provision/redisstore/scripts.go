@@ -40,6 +40,15 @@ var (
 	//go:embed scripts/session_announce.lua
 	luaSessionAnnounce string
 
+	//go:embed scripts/event_append.lua
+	luaEventAppend string
+	//go:embed scripts/event_trim.lua
+	luaEventTrim string
+	//go:embed scripts/cursor_claim.lua
+	luaCursorClaim string
+	//go:embed scripts/cursor_save.lua
+	luaCursorSave string
+
 	//go:embed scripts/found.lua
 	luaFound string
 	//go:embed scripts/name_take.lua
@@ -61,6 +70,11 @@ var (
 	scriptSessionRemove   = redis.NewScript(prelude + luaSessionRemove)
 	scriptSessionReap     = redis.NewScript(prelude + luaSessionReap)
 	scriptSessionAnnounce = redis.NewScript(prelude + luaSessionAnnounce)
+
+	scriptEventAppend = redis.NewScript(prelude + luaEventAppend)
+	scriptEventTrim   = redis.NewScript(prelude + luaEventTrim)
+	scriptCursorClaim = redis.NewScript(prelude + luaCursorClaim)
+	scriptCursorSave  = redis.NewScript(prelude + luaCursorSave)
 
 	scriptFound       = redis.NewScript(luaFound)
 	scriptNameTake    = redis.NewScript(luaNameTake)

@@ -160,3 +160,8 @@ func TestRaceOfProcesses(t *testing.T) {
 		})
 	}
 }
+
+func TestTrim(t *testing.T) {
+	t.Parallel()
+	storetest.Trim(t, open(t, patient(redistest.Start(t).SocketURL())))
+}

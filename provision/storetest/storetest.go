@@ -23,6 +23,8 @@ type Store interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
 	provision.Outbox
+	provision.Announcer
+	provision.Cursors
 	provision.Sessions
 }
 
@@ -99,6 +101,10 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"events are numbered":                testEvents,
 		"events keep their form":             testEventForm,
 		"events stay in their partition":     testEventsOfPartitions,
+		"events are appended":                testEventsAppended,
+		"cursor has one owner":               testCursorOwner,
+		"cursor is fenced":                   testCursorFence,
+		"cursors race":                       testCursorRace,
 		"changes are told":                   testWatch,
 		"changes are told soon":              testWatchPrompt,
 		"freshness advances":                 testWatchFresh,

@@ -11,17 +11,23 @@ local part = redis.call('HMGET', KEYS[1], 'id', 'op', 'out', 'chg', 'link')
 if part[1] ~= ARGV[1] then return {'store'} end
 if part[2] == ARGV[2] then return {'done'} end
 
--- finish ends a change: it appends the event (JSON, '' for none) and the change
--- ('' for none) under the next numbers and notes the operation. A change names
--- the one before it, so that a reader notices when history was lost and written
+-- append appends an event (JSON) under the next number.
+local out = tonumber(part[3] or '0')
+local function append(event)
+  out = out + 1
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], string.format('%.0f-0', out), 'e', event)
+end
+
+-- finish ends a change: it appends the event ('' for none) and the change (''
+-- for none) under the next numbers and notes the operation. A change names the
+-- one before it, so that a reader notices when history was lost and written
 -- anew under the same numbers.
 local function finish(event, change)
   local set = {'op', ARGV[2]}
-  if event ~= '' then
-    local n = string.format('%.0f', tonumber(part[3] or '0') + 1)
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], n .. '-0', 'e', event)
+  if event ~= '' then append(event) end
+  if out > tonumber(part[3] or '0') then
     set[#set + 1] = 'out'
-    set[#set + 1] = n
+    set[#set + 1] = string.format('%.0f', out)
   end
   if change ~= '' then
     local n = string.format('%.0f', tonumber(part[4] or '0') + 1)
