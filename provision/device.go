@@ -17,8 +17,10 @@ type Device struct {
 	// Version counts the changes of the record, from 1.
 	Version uint64
 
-	// Disabled refuses the device; it is how a device is banned.
-	Disabled bool
+	// Disabled refuses the device; it is how a device is banned. DisabledReason
+	// says for people why.
+	Disabled       bool
+	DisabledReason string
 	// AllowInsecure lets the device connect without mutual TLS.
 	AllowInsecure bool
 	// AllowMultipleConnections lets the device hold several connections.
@@ -28,7 +30,8 @@ type Device struct {
 	Filters *Filters
 
 	// FirstKey and CurrentKey are the leaf keys the device was created with
-	// and was last accepted with.
+	// and was last accepted with. These four are zero for a device that an
+	// administrator created and that never connected: see Bound.
 	FirstKey   trust.KeyHash
 	CurrentKey trust.KeyHash
 	// Anchor is the trust anchor that admitted the device, Issuer the
@@ -49,6 +52,10 @@ type Device struct {
 	// rewrite by this version.
 	Unknown []byte
 }
+
+// Bound reports whether the device has connected: until then it has no key and
+// no anchor, and its first accepted connection gives it both.
+func (d Device) Bound() bool { return d.Anchor != trust.KeyHash{} }
 
 // Filters are a device's message filters: topic patterns, MQTT wildcards.
 type Filters struct {

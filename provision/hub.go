@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hubgate/hubgate/trust"
 )
 
@@ -33,11 +35,48 @@ type Hub struct {
 	Anchors [][]byte
 	// Intermediates are those that operators uploaded, DER.
 	Intermediates [][]byte
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
+	// Project is the tenant that the hub belongs to; the zero UUID is none.
+	Project uuid.UUID
+	// EventsDisabled keeps the hub's events from being sent anywhere; they are
+	// stored all the same.
+	EventsDisabled bool
+	// EventsTopicPrefix begins the MQTT topics of the hub's events; empty for
+	// the configured template.
+	EventsTopicPrefix string
+	// ProductPlan is kept for clients of the IoT API; it means nothing here.
+	ProductPlan string
+	// AnchorFacts tell how each of Anchors came to be trusted. A declared hub
+	// has none.
+	AnchorFacts map[trust.Fingerprint]AnchorFacts
+	// Proposal is what the hub is about to trust, nil if nothing.
+	Proposal  *Proposal
+	CreatedAt time.Time
+	UpdatedAt time.Time
 	// Unknown holds the record's fields of a newer schema. They survive a
 	// rewrite by this version.
 	Unknown []byte
+}
+
+// AnchorFacts are how a trust anchor came to be one.
+type AnchorFacts struct {
+	AddedAt time.Time
+	AddedBy string // who installed it
+	// Waived: nobody proved to have the anchor's key. WaiverReason says why
+	// that was accepted.
+	Waived       bool
+	WaiverReason string
+}
+
+// Proposal is a change of what a hub trusts that was announced and is not in
+// force. Hubs live apart, so no single step of a store can compare them: whoever
+// wants to change one announces it first and compares then, so that of two that
+// do so at once one sees the other.
+type Proposal struct {
+	ID            uuid.UUID
+	At            time.Time
+	Anchors       [][]byte // all that the hub is to have
+	Intermediates [][]byte
+	SNIOnly       bool
 }
 
 // Errors of the stores and of what is built on them, for errors.Is.

@@ -8,11 +8,14 @@
 package record
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hubgate/hubgate/provision"
@@ -20,8 +23,12 @@ import (
 	"github.com/hubgate/hubgate/trust"
 )
 
-// Schema is the version of the form that this build writes.
-const Schema = 1
+// Schema is the version of the form of hubs and devices that this build writes.
+//
+//	1  the first
+//	2  hubs have a project, facts of their anchors, settings of events, a
+//	   proposal; devices may be unbound, and have a reason of their ban
+const Schema = 2
 
 // ErrCorrupt marks bytes that are no record.
 var ErrCorrupt = errors.New("corrupt record")
@@ -43,6 +50,19 @@ func EncodeHub(h provision.Hub) ([]byte, error) {
 		Intermediates:    h.Intermediates,
 		Created:          nanos(h.CreatedAt),
 		Updated:          unlessEqual(nanos(h.UpdatedAt), nanos(h.CreatedAt)),
+
+		EventsDisabled:    h.EventsDisabled,
+		EventsTopicPrefix: h.EventsTopicPrefix,
+		ProductPlan:       h.ProductPlan,
+		AnchorFacts:       anchorFactsPB(h.AnchorFacts),
+	}
+	if h.Project != uuid.Nil {
+		m.Project = h.Project[:]
+	}
+	if p := h.Proposal; p != nil {
+		m.Proposal = &recordpb.Proposal{
+			Id: p.ID[:], At: nanos(p.At), Anchors: p.Anchors, Intermediates: p.Intermediates, SniOnly: p.SNIOnly,
+		}
 	}
 	m.ProtoReflect().SetUnknown(h.Unknown)
 	return marshal(m)
@@ -57,7 +77,7 @@ func DecodeHub(b []byte) (provision.Hub, error) {
 	if len(m.Id) != 16 || m.Name == "" {
 		return provision.Hub{}, fmt.Errorf("hub: %w: no ID or no name", ErrCorrupt)
 	}
-	return provision.Hub{
+	h := provision.Hub{
 		ID:               provision.HubID{UUID: [16]byte(m.Id)},
 		Name:             m.Name,
 		Version:          m.Version,
@@ -72,7 +92,61 @@ func DecodeHub(b []byte) (provision.Hub, error) {
 		CreatedAt:        instant(m.Created),
 		UpdatedAt:        instant(orElse(m.Updated, m.Created)),
 		Unknown:          m.ProtoReflect().GetUnknown(),
-	}, nil
+
+		EventsDisabled:    m.EventsDisabled,
+		EventsTopicPrefix: m.EventsTopicPrefix,
+		ProductPlan:       m.ProductPlan,
+	}
+	var errs [3]error
+	h.Project, errs[0] = uuidOf(m.Project)
+	h.AnchorFacts, errs[1] = anchorFacts(m.AnchorFacts)
+	if p := m.Proposal; p != nil {
+		h.Proposal = &provision.Proposal{
+			At: instant(p.At), Anchors: p.Anchors, Intermediates: p.Intermediates, SNIOnly: p.SniOnly,
+		}
+		h.Proposal.ID, errs[2] = uuidOf(p.Id)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return provision.Hub{}, fmt.Errorf("hub: %w: %w", ErrCorrupt, err)
+	}
+	return h, nil
+}
+
+// uuidOf reads a UUID; an absent one is the zero UUID.
+func uuidOf(b []byte) (uuid.UUID, error) {
+	if len(b) == 0 {
+		return uuid.Nil, nil
+	}
+	return uuid.FromBytes(b)
+}
+
+// anchorFactsPB returns them in the order of their fingerprints, so that equal
+// records are equal bytes.
+func anchorFactsPB(facts map[trust.Fingerprint]provision.AnchorFacts) []*recordpb.AnchorFacts {
+	var all []*recordpb.AnchorFacts
+	for print, f := range facts {
+		all = append(all, &recordpb.AnchorFacts{
+			Fingerprint: print[:], Added: nanos(f.AddedAt), AddedBy: f.AddedBy, Waived: f.Waived, WaiverReason: f.WaiverReason,
+		})
+	}
+	slices.SortFunc(all, func(a, b *recordpb.AnchorFacts) int { return bytes.Compare(a.Fingerprint, b.Fingerprint) })
+	return all
+}
+
+func anchorFacts(all []*recordpb.AnchorFacts) (map[trust.Fingerprint]provision.AnchorFacts, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	facts := make(map[trust.Fingerprint]provision.AnchorFacts, len(all))
+	for _, f := range all {
+		if len(f.Fingerprint) != len(trust.Fingerprint{}) {
+			return nil, fmt.Errorf("fingerprint of %d bytes", len(f.Fingerprint))
+		}
+		facts[trust.Fingerprint(f.Fingerprint)] = provision.AnchorFacts{
+			AddedAt: instant(f.Added), AddedBy: f.AddedBy, Waived: f.Waived, WaiverReason: f.WaiverReason,
+		}
+	}
+	return facts, nil
 }
 
 // EncodeDevice returns the stored form of a device, without its hub and ID.
@@ -84,8 +158,9 @@ func EncodeDevice(d provision.Device) ([]byte, error) {
 		Disabled:                 d.Disabled,
 		AllowInsecure:            d.AllowInsecure,
 		AllowMultipleConnections: d.AllowMultipleConnections,
-		FirstKey:                 d.FirstKey[:],
-		Anchor:                   d.Anchor[:],
+		DisabledReason:           d.DisabledReason,
+		FirstKey:                 hashPB(d.FirstKey),
+		Anchor:                   hashPB(d.Anchor),
 		Created:                  nanos(d.CreatedAt),
 		Updated:                  unlessEqual(nanos(d.UpdatedAt), nanos(d.CreatedAt)),
 		SessionsEndBefore:        nanos(d.SessionsEndBefore),
@@ -124,6 +199,7 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 		Disabled:                 m.Disabled,
 		AllowInsecure:            m.AllowInsecure,
 		AllowMultipleConnections: m.AllowMultipleConnections,
+		DisabledReason:           m.DisabledReason,
 		CreatedAt:                instant(m.Created),
 		UpdatedAt:                instant(orElse(m.Updated, m.Created)),
 		SessionsEndBefore:        instant(m.SessionsEndBefore),
@@ -178,6 +254,14 @@ func unmarshal(b []byte, m interface {
 		return fmt.Errorf("%w: no schema number", ErrCorrupt)
 	}
 	return nil
+}
+
+// hashPB leaves out a zero hash: of a device that is not bound.
+func hashPB(k trust.KeyHash) []byte {
+	if k == (trust.KeyHash{}) {
+		return nil
+	}
+	return k[:]
 }
 
 // keyHash reads a hash; an absent one takes the given value.

@@ -1,14 +1,17 @@
 package record_test
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hubgate/hubgate/provision"
@@ -27,6 +30,32 @@ func sampleHub() provision.Hub {
 		Anchors: [][]byte{{0x30, 1}, {0x30, 2}}, Intermediates: [][]byte{{0x30, 3}},
 		CreatedAt: time.Unix(1_790_000_000, 123).UTC(), UpdatedAt: time.Unix(1_790_000_001, 0).UTC(),
 	}
+}
+
+// sampleHub2 has everything that schema 2 added.
+func sampleHub2() provision.Hub {
+	h := sampleHub()
+	h.Declared = ""
+	h.Project = uuid.MustParse("6f1c1d4e-7a0e-4a51-9a55-0d2f3b1c2a10")
+	h.EventsDisabled, h.EventsTopicPrefix, h.ProductPlan = true, "$SCW/events", "plan_shared"
+	h.AnchorFacts = map[trust.Fingerprint]provision.AnchorFacts{
+		{9}: {AddedAt: time.Unix(1_790_000_003, 0).UTC(), AddedBy: "ci"},
+		{7}: {AddedAt: time.Unix(1_790_000_004, 0).UTC(), AddedBy: "local", Waived: true, WaiverReason: "vendor's CA"},
+		{8}: {},
+	}
+	h.Proposal = &provision.Proposal{
+		ID: uuid.MustParse("2b7c5f0a-3c1d-4d8e-8f8a-1c9f0e7d6b5a"), At: time.Unix(1_790_000_005, 6).UTC(),
+		Anchors: [][]byte{{0x30, 1}, {0x30, 4}}, Intermediates: [][]byte{{0x30, 5}}, SNIOnly: true,
+	}
+	return h
+}
+
+// unboundDevice is one that an administrator made and that never connected.
+func unboundDevice() provision.Device {
+	d := sampleDevice()
+	d.FirstKey, d.CurrentKey, d.Anchor, d.Issuer = trust.KeyHash{}, trust.KeyHash{}, trust.KeyHash{}, trust.KeyHash{}
+	d.ProvisionedFrom, d.Description, d.DisabledReason = netip.Addr{}, "", "stolen"
+	return d
 }
 
 func sampleDevice() provision.Device {
@@ -55,34 +84,44 @@ func newDevice() provision.Device {
 	return d
 }
 
+// TestEverySchemaIsRead: what any released version wrote is read as it was
+// meant, and what this version writes is what its golden files have.
 func TestEverySchemaIsRead(t *testing.T) {
 	t.Parallel()
-	golden := func(name string, encode func() ([]byte, error)) []byte {
+	read := func(name string) []byte {
 		t.Helper()
-		path := filepath.Join("testdata", name)
-		want, err := os.ReadFile(path)
+		b, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(got) != string(want) {
-			t.Errorf("%s: encoded as\n%x, golden is\n%x", name, got, want)
-		}
-		return want
+		return b
 	}
-	b := golden("hub.v1.bin", func() ([]byte, error) { return record.EncodeHub(sampleHub()) })
-	if got, err := record.DecodeHub(b); err != nil || !reflect.DeepEqual(got, sampleHub()) {
-		t.Errorf("hub: %v\n got %+v\nwant %+v", err, got, sampleHub())
+	written := func(name string, got []byte, err error) {
+		t.Helper()
+		if want := read(name); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %v, encoded as\n%x, golden is\n%x", name, err, got, want)
+		}
 	}
-	for name, want := range map[string]provision.Device{"device.v1.bin": sampleDevice(), "device-new.v1.bin": newDevice()} {
-		b := golden(name, func() ([]byte, error) { return record.EncodeDevice(want) })
-		if got, err := record.DecodeDevice(hubID, b); err != nil || !reflect.DeepEqual(got, want) {
+	for name, want := range map[string]provision.Hub{"hub.v1.bin": sampleHub(), "hub.v2.bin": sampleHub2()} {
+		if got, err := record.DecodeHub(read(name)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, want)
 		}
 	}
+	devices := map[string]provision.Device{
+		"device.v1.bin": sampleDevice(), "device-new.v1.bin": newDevice(),
+		"device.v2.bin": sampleDevice(), "device-new.v2.bin": newDevice(), "device-unbound.v2.bin": unboundDevice(),
+	}
+	for name, want := range devices {
+		if got, err := record.DecodeDevice(hubID, read(name)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, want)
+		}
+		if strings.Contains(name, ".v2.") {
+			b, err := record.EncodeDevice(want)
+			written(name, b, err)
+		}
+	}
+	b, err := record.EncodeHub(sampleHub2())
+	written("hub.v2.bin", b, err)
 }
 
 func TestANewDeviceIsSmall(t *testing.T) {
@@ -137,7 +176,7 @@ func TestWhatIsNoRecordIsRefused(t *testing.T) {
 
 // FuzzDecode: what decodes, encodes to something that decodes to the same.
 func FuzzDecode(f *testing.F) {
-	for _, name := range []string{"hub.v1.bin", "device.v1.bin", "device-new.v1.bin"} {
+	for _, name := range []string{"hub.v1.bin", "hub.v2.bin", "device.v1.bin", "device-new.v1.bin", "device-unbound.v2.bin"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)

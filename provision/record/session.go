@@ -10,11 +10,14 @@ import (
 	"github.com/hubgate/hubgate/provision/record/recordpb"
 )
 
+// sessionSchema is the version of a session's form that this build writes.
+const sessionSchema = 1
+
 // EncodeSession returns the stored form of a session, without its hub, device
 // and ID.
 func EncodeSession(s provision.Session) ([]byte, error) {
 	m := &recordpb.Session{
-		Schema:       Schema,
+		Schema:       sessionSchema,
 		DeviceName:   s.DeviceName,
 		Protocol:     string(s.Protocol),
 		Node:         s.Envoy.Node,

@@ -41,8 +41,15 @@ type Hub struct {
 	Intermediates    [][]byte               `protobuf:"bytes,12,rep,name=intermediates,proto3" json:"intermediates,omitempty"`
 	Created          int64                  `protobuf:"varint,13,opt,name=created,proto3" json:"created,omitempty"` // Unix time, nanoseconds
 	Updated          int64                  `protobuf:"varint,14,opt,name=updated,proto3" json:"updated,omitempty"` // absent: as created
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Since schema 2.
+	Project           []byte         `protobuf:"bytes,15,opt,name=project,proto3" json:"project,omitempty"`
+	EventsDisabled    bool           `protobuf:"varint,16,opt,name=events_disabled,json=eventsDisabled,proto3" json:"events_disabled,omitempty"`
+	EventsTopicPrefix string         `protobuf:"bytes,17,opt,name=events_topic_prefix,json=eventsTopicPrefix,proto3" json:"events_topic_prefix,omitempty"`
+	AnchorFacts       []*AnchorFacts `protobuf:"bytes,18,rep,name=anchor_facts,json=anchorFacts,proto3" json:"anchor_facts,omitempty"` // by fingerprint
+	ProductPlan       string         `protobuf:"bytes,19,opt,name=product_plan,json=productPlan,proto3" json:"product_plan,omitempty"`
+	Proposal          *Proposal      `protobuf:"bytes,20,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Hub) Reset() {
@@ -173,6 +180,202 @@ func (x *Hub) GetUpdated() int64 {
 	return 0
 }
 
+func (x *Hub) GetProject() []byte {
+	if x != nil {
+		return x.Project
+	}
+	return nil
+}
+
+func (x *Hub) GetEventsDisabled() bool {
+	if x != nil {
+		return x.EventsDisabled
+	}
+	return false
+}
+
+func (x *Hub) GetEventsTopicPrefix() string {
+	if x != nil {
+		return x.EventsTopicPrefix
+	}
+	return ""
+}
+
+func (x *Hub) GetAnchorFacts() []*AnchorFacts {
+	if x != nil {
+		return x.AnchorFacts
+	}
+	return nil
+}
+
+func (x *Hub) GetProductPlan() string {
+	if x != nil {
+		return x.ProductPlan
+	}
+	return ""
+}
+
+func (x *Hub) GetProposal() *Proposal {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+// How an anchor came to be trusted.
+type AnchorFacts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   []byte                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Added         int64                  `protobuf:"varint,2,opt,name=added,proto3" json:"added,omitempty"` // Unix time, nanoseconds
+	AddedBy       string                 `protobuf:"bytes,3,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"`
+	Waived        bool                   `protobuf:"varint,4,opt,name=waived,proto3" json:"waived,omitempty"`
+	WaiverReason  string                 `protobuf:"bytes,5,opt,name=waiver_reason,json=waiverReason,proto3" json:"waiver_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnchorFacts) Reset() {
+	*x = AnchorFacts{}
+	mi := &file_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnchorFacts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnchorFacts) ProtoMessage() {}
+
+func (x *AnchorFacts) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnchorFacts.ProtoReflect.Descriptor instead.
+func (*AnchorFacts) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AnchorFacts) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *AnchorFacts) GetAdded() int64 {
+	if x != nil {
+		return x.Added
+	}
+	return 0
+}
+
+func (x *AnchorFacts) GetAddedBy() string {
+	if x != nil {
+		return x.AddedBy
+	}
+	return ""
+}
+
+func (x *AnchorFacts) GetWaived() bool {
+	if x != nil {
+		return x.Waived
+	}
+	return false
+}
+
+func (x *AnchorFacts) GetWaiverReason() string {
+	if x != nil {
+		return x.WaiverReason
+	}
+	return ""
+}
+
+// What a hub is about to trust, for others to see before it does.
+type Proposal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"` // Unix time, nanoseconds
+	Anchors       [][]byte               `protobuf:"bytes,3,rep,name=anchors,proto3" json:"anchors,omitempty"`
+	Intermediates [][]byte               `protobuf:"bytes,4,rep,name=intermediates,proto3" json:"intermediates,omitempty"`
+	SniOnly       bool                   `protobuf:"varint,5,opt,name=sni_only,json=sniOnly,proto3" json:"sni_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Proposal) Reset() {
+	*x = Proposal{}
+	mi := &file_record_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Proposal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Proposal) ProtoMessage() {}
+
+func (x *Proposal) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Proposal.ProtoReflect.Descriptor instead.
+func (*Proposal) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Proposal) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Proposal) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Proposal) GetAnchors() [][]byte {
+	if x != nil {
+		return x.Anchors
+	}
+	return nil
+}
+
+func (x *Proposal) GetIntermediates() [][]byte {
+	if x != nil {
+		return x.Intermediates
+	}
+	return nil
+}
+
+func (x *Proposal) GetSniOnly() bool {
+	if x != nil {
+		return x.SniOnly
+	}
+	return false
+}
+
 // The hub and the ID are not in it: the key tells them.
 type Device struct {
 	state                    protoimpl.MessageState `protogen:"open.v1"`
@@ -184,7 +387,7 @@ type Device struct {
 	AllowInsecure            bool                   `protobuf:"varint,6,opt,name=allow_insecure,json=allowInsecure,proto3" json:"allow_insecure,omitempty"`
 	AllowMultipleConnections bool                   `protobuf:"varint,7,opt,name=allow_multiple_connections,json=allowMultipleConnections,proto3" json:"allow_multiple_connections,omitempty"`
 	Filters                  *Filters               `protobuf:"bytes,8,opt,name=filters,proto3" json:"filters,omitempty"`
-	FirstKey                 []byte                 `protobuf:"bytes,9,opt,name=first_key,json=firstKey,proto3" json:"first_key,omitempty"`
+	FirstKey                 []byte                 `protobuf:"bytes,9,opt,name=first_key,json=firstKey,proto3" json:"first_key,omitempty"`        // absent: not bound yet, as current_key, anchor and issuer
 	CurrentKey               []byte                 `protobuf:"bytes,10,opt,name=current_key,json=currentKey,proto3" json:"current_key,omitempty"` // absent: as first_key
 	Anchor                   []byte                 `protobuf:"bytes,11,opt,name=anchor,proto3" json:"anchor,omitempty"`
 	Issuer                   []byte                 `protobuf:"bytes,12,opt,name=issuer,proto3" json:"issuer,omitempty"` // absent: as anchor
@@ -192,13 +395,14 @@ type Device struct {
 	Created                  int64                  `protobuf:"varint,14,opt,name=created,proto3" json:"created,omitempty"`                                                // Unix time, nanoseconds
 	Updated                  int64                  `protobuf:"varint,15,opt,name=updated,proto3" json:"updated,omitempty"`                                                // absent: as created
 	SessionsEndBefore        int64                  `protobuf:"varint,16,opt,name=sessions_end_before,json=sessionsEndBefore,proto3" json:"sessions_end_before,omitempty"` // Unix time, nanoseconds
+	DisabledReason           string                 `protobuf:"bytes,17,opt,name=disabled_reason,json=disabledReason,proto3" json:"disabled_reason,omitempty"`             // since schema 2
 	unknownFields            protoimpl.UnknownFields
 	sizeCache                protoimpl.SizeCache
 }
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -210,7 +414,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -223,7 +427,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{1}
+	return file_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Device) GetSchema() uint32 {
@@ -338,6 +542,13 @@ func (x *Device) GetSessionsEndBefore() int64 {
 	return 0
 }
 
+func (x *Device) GetDisabledReason() string {
+	if x != nil {
+		return x.DisabledReason
+	}
+	return ""
+}
+
 type Filters struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Publish       *Filter                `protobuf:"bytes,1,opt,name=publish,proto3" json:"publish,omitempty"`
@@ -348,7 +559,7 @@ type Filters struct {
 
 func (x *Filters) Reset() {
 	*x = Filters{}
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +571,7 @@ func (x *Filters) String() string {
 func (*Filters) ProtoMessage() {}
 
 func (x *Filters) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +584,7 @@ func (x *Filters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filters.ProtoReflect.Descriptor instead.
 func (*Filters) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{2}
+	return file_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Filters) GetPublish() *Filter {
@@ -400,7 +611,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +623,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +636,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{3}
+	return file_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Filter) GetReject() bool {
@@ -462,7 +673,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +685,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +698,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{4}
+	return file_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Session) GetSchema() uint32 {
@@ -564,7 +775,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x0ehubgate.record\"\x90\x03\n" +
+	"\frecord.proto\x12\x0ehubgate.record\"\x9c\x05\n" +
 	"\x03Hub\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
@@ -580,7 +791,25 @@ const file_record_proto_rawDesc = "" +
 	"\aanchors\x18\v \x03(\fR\aanchors\x12$\n" +
 	"\rintermediates\x18\f \x03(\fR\rintermediates\x12\x18\n" +
 	"\acreated\x18\r \x01(\x03R\acreated\x12\x18\n" +
-	"\aupdated\x18\x0e \x01(\x03R\aupdated\"\xb6\x04\n" +
+	"\aupdated\x18\x0e \x01(\x03R\aupdated\x12\x18\n" +
+	"\aproject\x18\x0f \x01(\fR\aproject\x12'\n" +
+	"\x0fevents_disabled\x18\x10 \x01(\bR\x0eeventsDisabled\x12.\n" +
+	"\x13events_topic_prefix\x18\x11 \x01(\tR\x11eventsTopicPrefix\x12>\n" +
+	"\fanchor_facts\x18\x12 \x03(\v2\x1b.hubgate.record.AnchorFactsR\vanchorFacts\x12!\n" +
+	"\fproduct_plan\x18\x13 \x01(\tR\vproductPlan\x124\n" +
+	"\bproposal\x18\x14 \x01(\v2\x18.hubgate.record.ProposalR\bproposal\"\x9d\x01\n" +
+	"\vAnchorFacts\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x14\n" +
+	"\x05added\x18\x02 \x01(\x03R\x05added\x12\x19\n" +
+	"\badded_by\x18\x03 \x01(\tR\aaddedBy\x12\x16\n" +
+	"\x06waived\x18\x04 \x01(\bR\x06waived\x12#\n" +
+	"\rwaiver_reason\x18\x05 \x01(\tR\fwaiverReason\"\x85\x01\n" +
+	"\bProposal\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x18\n" +
+	"\aanchors\x18\x03 \x03(\fR\aanchors\x12$\n" +
+	"\rintermediates\x18\x04 \x03(\fR\rintermediates\x12\x19\n" +
+	"\bsni_only\x18\x05 \x01(\bR\asniOnly\"\xdf\x04\n" +
 	"\x06Device\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -599,7 +828,8 @@ const file_record_proto_rawDesc = "" +
 	"\x10provisioned_from\x18\r \x01(\fR\x0fprovisionedFrom\x12\x18\n" +
 	"\acreated\x18\x0e \x01(\x03R\acreated\x12\x18\n" +
 	"\aupdated\x18\x0f \x01(\x03R\aupdated\x12.\n" +
-	"\x13sessions_end_before\x18\x10 \x01(\x03R\x11sessionsEndBeforeB\x0e\n" +
+	"\x13sessions_end_before\x18\x10 \x01(\x03R\x11sessionsEndBefore\x12'\n" +
+	"\x0fdisabled_reason\x18\x11 \x01(\tR\x0edisabledReasonB\x0e\n" +
 	"\f_description\"q\n" +
 	"\aFilters\x120\n" +
 	"\apublish\x18\x01 \x01(\v2\x16.hubgate.record.FilterR\apublish\x124\n" +
@@ -635,23 +865,27 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_record_proto_goTypes = []any{
-	(*Hub)(nil),     // 0: hubgate.record.Hub
-	(*Device)(nil),  // 1: hubgate.record.Device
-	(*Filters)(nil), // 2: hubgate.record.Filters
-	(*Filter)(nil),  // 3: hubgate.record.Filter
-	(*Session)(nil), // 4: hubgate.record.Session
+	(*Hub)(nil),         // 0: hubgate.record.Hub
+	(*AnchorFacts)(nil), // 1: hubgate.record.AnchorFacts
+	(*Proposal)(nil),    // 2: hubgate.record.Proposal
+	(*Device)(nil),      // 3: hubgate.record.Device
+	(*Filters)(nil),     // 4: hubgate.record.Filters
+	(*Filter)(nil),      // 5: hubgate.record.Filter
+	(*Session)(nil),     // 6: hubgate.record.Session
 }
 var file_record_proto_depIdxs = []int32{
-	2, // 0: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
-	3, // 1: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
-	3, // 2: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1, // 0: hubgate.record.Hub.anchor_facts:type_name -> hubgate.record.AnchorFacts
+	2, // 1: hubgate.record.Hub.proposal:type_name -> hubgate.record.Proposal
+	4, // 2: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
+	5, // 3: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
+	5, // 4: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -659,14 +893,14 @@ func file_record_proto_init() {
 	if File_record_proto != nil {
 		return
 	}
-	file_record_proto_msgTypes[1].OneofWrappers = []any{}
+	file_record_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
