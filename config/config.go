@@ -66,6 +66,15 @@ type Store struct {
 	// CAFile verifies a Redis server's certificate instead of the system's
 	// authorities; "" if the system's do.
 	CAFile string
+	// Cert and Key are hubgate's own certificate towards a Redis server that
+	// asks for one; "" if none does.
+	Cert, Key string
+	// SentinelUsername and SentinelPassword are for Sentinel itself.
+	SentinelUsername string
+	SentinelPassword Secret
+	// WaitReplicas is how many replicas have to acknowledge a change before
+	// it counts as made.
+	WaitReplicas int
 }
 
 // Secret is a string that does not show up in logs and errors.
@@ -191,7 +200,7 @@ func (l *loader) parse(data []byte) *Config {
 	if len(l.problems) > 0 {
 		return nil
 	}
-	top := l.section(root, "", "domain", "store", "store_password_file", "store_ca_file", "partitions",
+	top := l.section(root, "", "domain", "store", "store_password_file", "store_ca_file", "redis", "partitions",
 		"authz", "link", "admin", "metrics", "log", "hubs")
 	return l.config(top)
 }

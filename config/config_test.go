@@ -65,9 +65,10 @@ func TestFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		File:       "testdata/full.yaml",
-		Domain:     "iot.example.com",
-		Store:      Store{URL: "redis+sentinel://hubgate@redis-1:26379,redis-2:26379/main", Password: "hunter2"},
+		File:   "testdata/full.yaml",
+		Domain: "iot.example.com",
+		Store: Store{URL: "redis+sentinel://hubgate@redis-1:26379,redis-2:26379/main", Password: "hunter2",
+			SentinelUsername: "watch", SentinelPassword: "hunter3", WaitReplicas: 1, Cert: dir + "/authz.crt", Key: dir + "/authz.key"},
 		Partitions: 128,
 		Authz: Authz{
 			Listen:      "0.0.0.0:9191",
@@ -97,8 +98,8 @@ func TestFull(t *testing.T) {
 	if want.Hubs[1].ID, err = provision.ParseHubID("0b7d5c1e-7f0e-4d53-9d4e-0d9a4b0f7c11"); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.sources) != 8 {
-		t.Errorf("%d files are remembered, want the configuration and the 7 it names", len(c.sources))
+	if len(c.sources) != 9 {
+		t.Errorf("%d files are remembered, want the configuration and the 8 it names", len(c.sources))
 	}
 	c.sources = nil
 	if !reflect.DeepEqual(c, want) {

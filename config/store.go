@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"slices"
 	"strings"
@@ -18,10 +19,11 @@ func (l *loader) store(top *section) Store {
 	if top.has("store_ca_file") {
 		s.CAFile = l.storeCA(top, "store_ca_file")
 	}
+	l.redis(top, &s)
 	if s.Path == "" {
 		return s
 	}
-	for _, key := range []string{"store_password_file", "store_ca_file"} {
+	for _, key := range []string{"store_password_file", "store_ca_file", "redis"} {
 		if top.has(key) {
 			top.problem(key, "the embedded store has no use for it: remove it")
 		}
@@ -103,4 +105,47 @@ func (l *loader) storeCA(top *section, key string) string {
 		top.problem(key, "%s holds no certificate in PEM form", path)
 	}
 	return l.resolve(path)
+}
+
+// maxWaitReplicas is more replicas than a Redis master usefully has.
+const maxWaitReplicas = 16
+
+// redis reads what only a Redis store has.
+func (l *loader) redis(top *section, s *Store) {
+	r := top.sub("redis", "wait_replicas", "sentinel_username", "sentinel_password_file", "cert", "key")
+	if r == nil {
+		return
+	}
+	s.WaitReplicas = r.integer("wait_replicas", 0, 0, maxWaitReplicas)
+	s.SentinelUsername = r.str("sentinel_username")
+	if r.has("sentinel_password_file") {
+		s.SentinelPassword = l.secret(r, "sentinel_password_file")
+	}
+	if r.has("cert") != r.has("key") {
+		r.problem("cert", "cert and key go together: give both, or neither")
+		return
+	}
+	if r.has("cert") {
+		s.Cert, s.Key = l.redisKeyPair(r)
+	}
+}
+
+func (l *loader) redisKeyPair(r *section) (cert, key string) {
+	var texts [2][]byte
+	for i, name := range []string{"cert", "key"} {
+		path := r.str(name)
+		if path == "" {
+			return "", ""
+		}
+		data, err := l.read(l.resolve(path))
+		if err != nil {
+			r.problem(name, "%s: %s", path, plain(err))
+			return "", ""
+		}
+		texts[i] = data
+	}
+	if _, err := tls.X509KeyPair(texts[0], texts[1]); err != nil {
+		r.problem("cert", "the certificate and its key: %s", strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	return l.resolve(r.str("cert")), l.resolve(r.str("key"))
 }

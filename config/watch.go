@@ -261,6 +261,7 @@ func needRestart(before, after *Config) []string {
 		"store":               before.Store.Path != after.Store.Path || before.Store.URL != after.Store.URL,
 		"store_password_file": before.Store.Password != after.Store.Password,
 		"store_ca_file":       before.Store.CAFile != after.Store.CAFile,
+		"redis":               before.Store.redis() != after.Store.redis(),
 		"partitions":          before.Partitions != after.Partitions,
 		"authz.listen":        before.Authz.Listen != after.Authz.Listen,
 		"authz.tls":           !sameFiles(before.Authz.TLS, after.Authz.TLS),
@@ -281,4 +282,9 @@ func sameFiles(a, b *TLS) bool {
 		return a == b
 	}
 	return *a == *b
+}
+
+// redis is what the section of that name says.
+func (s Store) redis() [5]any {
+	return [5]any{s.Cert, s.Key, s.SentinelUsername, s.SentinelPassword, s.WaitReplicas}
 }

@@ -42,14 +42,12 @@ func openStore(ctx context.Context, c *config.Config, owner string, log *slog.Lo
 	}
 	options := redisstore.Config{
 		URL: c.Store.URL, Password: string(c.Store.Password), Partitions: c.Partitions, Logger: log,
+		SentinelUsername: c.Store.SentinelUsername, SentinelPassword: string(c.Store.SentinelPassword),
+		WaitReplicas: c.Store.WaitReplicas,
 	}
-	if c.Store.CAFile != "" {
-		pem, err := os.ReadFile(c.Store.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("store_ca_file: %w", err)
-		}
-		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-		options.TLS.RootCAs.AppendCertsFromPEM(pem)
+	var err error
+	if options.TLS, err = redisTLS(c.Store); err != nil {
+		return nil, err
 	}
 	s, err := redisstore.Open(ctx, options)
 	if err != nil {
@@ -70,4 +68,29 @@ func openBolt(c *config.Config, owner string) (*store, error) {
 func idle(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+// redisTLS is nil where the system's authorities and no certificate of our own
+// do. The client's certificate is read anew for each connection, so that its
+// successor needs no restart.
+func redisTLS(s config.Store) (*tls.Config, error) {
+	if s.CAFile == "" && s.Cert == "" {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("store_ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		c.RootCAs.AppendCertsFromPEM(pem)
+	}
+	if s.Cert != "" {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+			return &pair, err
+		}
+	}
+	return c, nil
 }
