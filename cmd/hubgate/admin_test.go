@@ -37,8 +37,8 @@ func TestTables(t *testing.T) {
 	s.golden("device-get.json", s.hubgate("device", "get", "factory", "SN-0001", "-o", "json").ok(t))
 	s.golden("event-tail.json", s.hubgate("event", "tail", "--since", "start", "--follow=false", "-o", "json").ok(t))
 
-	s.hubgate("device", "get", "factory", "SN-9").fails(t, exitError, "hubgate: device \"SN-9\" on hub factory not found\n")
-	s.hubgate("device", "get", "plant", "SN-1").fails(t, exitError, "hubgate: hub \"plant\" not found: there is factory\n")
+	s.hubgate("device", "get", "factory", "SN-9").fails(t, exitNotFound, "hubgate: device \"SN-9\" on hub factory not found\n")
+	s.hubgate("device", "get", "plant", "SN-1").fails(t, exitNotFound, "hubgate: hub \"plant\" not found: there is factory\n")
 }
 
 func TestNoHubs(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,61 +18,73 @@ import (
 // client speaks the API of package admin.
 type client struct {
 	http  *http.Client
+	base  string // address of the API
+	token string // "" on the socket, whose file guards it
+	who   string // who is asked, for people
 	close func() error
 }
 
+// answerTimeout bounds how long a request that was sent waits for the begin of
+// its answer.
+const answerTimeout = 30 * time.Second
+
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
+// newClient makes a client of a hubgate on this machine.
 func newClient(dial dialer, closed func() error) *client {
 	return &client{
-		http:  &http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: 30 * time.Second}},
+		base: "http://hubgate", who: "hubgate",
+		http:  newHTTPClient(&http.Transport{DialContext: dial, ResponseHeaderTimeout: answerTimeout}),
 		close: closed,
 	}
 }
 
-// apiError is what the API refused.
-type apiError struct {
-	status  int
-	Code    string `json:"error"`
-	Message string `json:"message"`
+// newHTTPClient follows no redirection: hubgate sends none, and wherever it led
+// the token would go, too.
+func newHTTPClient(t *http.Transport) *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-func (e *apiError) Error() string { return e.Message }
-
-// open sends a request and returns the response if it is a success. The caller
-// closes its body.
+// open sends a request with a JSON body, unless body is nil, and returns the
+// response if it is a success. The caller closes its body.
 func (c *client) open(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
-	var content io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return nil, err
-		}
-		content = bytes.NewReader(text)
+	if body == nil {
+		return c.send(ctx, method, path, query, nil, "")
 	}
-	address := "http://hubgate" + path
-	if len(query) > 0 {
-		address += "?" + query.Encode()
-	}
-	r, err := http.NewRequestWithContext(ctx, method, address, content)
+	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
+	return c.send(ctx, method, path, query, bytes.NewReader(text), "application/json")
+}
+
+// send is open with any body.
+func (c *client) send(ctx context.Context, method, path string, query url.Values, body io.Reader, contentType string) (*http.Response, error) {
+	address := c.base + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	r, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return nil, err
+	}
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	response, err := c.http.Do(r)
 	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err // the address in it is none that a person knows
-		}
-		return nil, fmt.Errorf("hubgate did not answer: %w", err)
+		return nil, c.unreachable(ctx, err)
 	}
-	if response.StatusCode < http.StatusBadRequest {
+	if response.StatusCode < http.StatusMultipleChoices {
 		return response, nil
 	}
 	defer func() { _ = response.Body.Close() }()
 	refused := &apiError{status: response.StatusCode}
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(refused); err != nil || refused.Message == "" {
-		return nil, fmt.Errorf("hubgate answered %s", response.Status)
+		refused.Message = fmt.Sprintf("%s answered %s, as no hubgate does: is its address right?", c.who, response.Status)
 	}
 	return nil, refused
 }

@@ -17,7 +17,7 @@ func newDevice(std streams) *cobra.Command {
 	var t target
 	return t.flags(newGroup("device", "Show, ban and delete devices",
 		newDeviceList(&t, std),
-		newDeviceGet(&t, std),
+		newDeviceShow(&t, std),
 		newDeviceSwitch(&t, std, "enable", "Let a device connect again",
 			"%s on hub %s is enabled: it gets in from its next connection on."),
 		newDeviceSwitch(&t, std, "disable", "Ban a device",
@@ -41,7 +41,8 @@ func newDeviceList(t *target, std streams) *cobra.Command {
 		Short: "List a hub's devices",
 		Example: `  hubgate device list factory
   hubgate device list factory --sort created --limit 0 -o json`,
-		Args: args("HUB"),
+		Args:              args("HUB"),
+		ValidArgsFunction: t.completeHubs(nil),
 		RunE: func(c *cobra.Command, args []string) error {
 			if limit < 0 {
 				return &usageError{fmt.Errorf("--limit: %d is negative; 0 lists all", limit)}
@@ -51,10 +52,7 @@ func newDeviceList(t *target, std streams) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if o == outputJSON {
-					return printJSON(std.out, list)
-				}
-				return printDevices(std.out, args[0], list)
+				return o.print(std.out, list, func() error { return printDevices(std.out, args[0], list) })
 			})
 		},
 	}
@@ -91,7 +89,7 @@ func (c *client) devices(ctx context.Context, hub, sort, cursor string, limit in
 
 func printDevices(w io.Writer, hub string, list admin.Devices) error {
 	if len(list.Devices) == 0 {
-		return say(w, "Hub %s has no devices. They appear when they first connect, if auto-provisioning is on: see `hubgate hub get %s`.\n", hub, hub)
+		return say(w, "Hub %s has no devices. They appear when they first connect, if auto-provisioning is on: see `hubgate hub show %s`.\n", hub, hub)
 	}
 	var t table
 	t.row("NAME", "ENABLED", "CONNECTED", "PROVISIONED", "FROM", "ID")
@@ -104,22 +102,21 @@ func printDevices(w io.Writer, hub string, list admin.Devices) error {
 	return say(w, "\nThere are more: --limit 0 lists all, --cursor %s continues.\n", list.Next)
 }
 
-func newDeviceGet(t *target, std streams) *cobra.Command {
+func newDeviceShow(t *target, std streams) *cobra.Command {
 	var o output
 	c := &cobra.Command{
-		Use:   "get HUB DEVICE",
-		Short: "Show a device, by name or ID",
-		Args:  args("HUB", "DEVICE"),
+		Use:               "show HUB DEVICE",
+		Aliases:           []string{"get"},
+		Short:             "Show a device, by name or ID",
+		Args:              args("HUB", "DEVICE"),
+		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
 				d, err := client.device(c.Context(), http.MethodGet, args[0], args[1], "")
 				if err != nil {
 					return err
 				}
-				if o == outputJSON {
-					return printJSON(std.out, d)
-				}
-				return printDevice(std.out, d)
+				return o.print(std.out, d, func() error { return printDevice(std.out, d) })
 			})
 		},
 	}
@@ -167,20 +164,24 @@ func connected(d admin.Device) string {
 }
 
 func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Command {
-	return &cobra.Command{
-		Use:   verb + " HUB DEVICE",
-		Short: short,
-		Args:  args("HUB", "DEVICE"),
+	var o output
+	c := &cobra.Command{
+		Use:               verb + " HUB DEVICE",
+		Short:             short,
+		Args:              args("HUB", "DEVICE"),
+		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
 				d, err := client.device(c.Context(), http.MethodPost, args[0], args[1], "/"+verb)
 				if err != nil {
 					return err
 				}
-				return say(std.out, done+"\n", d.Name, args[0])
+				return o.print(std.out, d, func() error { return say(std.out, done+"\n", d.Name, args[0]) })
 			})
 		},
 	}
+	o.flag(c)
+	return c
 }
 
 func newDeviceDelete(t *target, std streams) *cobra.Command {
@@ -189,7 +190,8 @@ func newDeviceDelete(t *target, std streams) *cobra.Command {
 		Short: "Forget a device, which may then provision again",
 		Long: `Forget a device. Its certificate stays valid: on its next connection it
 provisions itself again. To keep it out, use ` + "`hubgate device disable`" + `.`,
-		Args: args("HUB", "DEVICE"),
+		Args:              args("HUB", "DEVICE"),
+		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
 				path, err := client.devicePath(c.Context(), args[0], args[1])

@@ -41,6 +41,7 @@ cursor from which --since continues.`,
 	f.output.flag(c)
 	c.Flags().StringVar(&f.hub, "hub", "", "of this hub alone (name or ID)")
 	c.Flags().StringVar(&f.cursor, "since", "", "start, for all that is kept, or a cursor (default: now)")
+	_ = c.RegisterFlagCompletionFunc("hub", t.completeHubFlag) // fails only for a flag that is not there
 	c.Flags().BoolVar(&f.follow, "follow", true, "wait for more; false ends with what is there")
 	return c
 }
@@ -194,10 +195,16 @@ type shownEvent struct {
 
 func (f *tail) print(e shownEvent) error {
 	f.shown++
-	if f.output == outputJSON {
+	switch f.output {
+	case outputJSON: // a line each
 		encoder := json.NewEncoder(f.std.out)
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(e)
+	case outputYAML: // a document each
+		if err := say(f.std.out, "---\n"); err != nil {
+			return err
+		}
+		return printYAML(f.std.out, e)
 	}
 	hub := e.Hub.String()
 	if name := f.names[hub]; name != "" {

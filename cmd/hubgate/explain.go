@@ -77,11 +77,7 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 			return err
 		}
 	}
-	if f.output == outputJSON {
-		err = printJSON(std.out, e)
-	} else {
-		err = printExplanation(std.out, e, time.Now())
-	}
+	err = f.output.print(std.out, e, func() error { return printExplanation(std.out, e, time.Now()) })
 	if err == nil && e.Decision != provision.Allow.String() {
 		return errRefused
 	}

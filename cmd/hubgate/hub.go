@@ -17,7 +17,7 @@ func newHub(std streams) *cobra.Command {
 	var t target
 	return t.flags(newGroup("hub", "Show hubs",
 		newHubList(&t, std),
-		newHubGet(&t, std),
+		newHubShow(&t, std),
 	), "read the embedded store, which nobody may be serving")
 }
 
@@ -42,10 +42,7 @@ func newHubList(t *target, std streams) *cobra.Command {
 				if err := client.call(c.Context(), http.MethodGet, "/v1/hubs", nil, nil, &list); err != nil {
 					return err
 				}
-				if o == outputJSON {
-					return printJSON(std.out, list)
-				}
-				return printHubs(std.out, list.Hubs)
+				return o.print(std.out, list, func() error { return printHubs(std.out, list.Hubs) })
 			})
 		},
 	}
@@ -65,22 +62,21 @@ func printHubs(w io.Writer, hubs []admin.Hub) error {
 	return t.print(w)
 }
 
-func newHubGet(t *target, std streams) *cobra.Command {
+func newHubShow(t *target, std streams) *cobra.Command {
 	var o output
 	c := &cobra.Command{
-		Use:   "get HUB",
-		Short: "Show a hub, by name or ID",
-		Args:  args("HUB"),
+		Use:               "show HUB",
+		Aliases:           []string{"get"},
+		Short:             "Show a hub, by name or ID",
+		Args:              args("HUB"),
+		ValidArgsFunction: t.completeHubs(nil),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
 				var h admin.Hub
 				if err := client.call(c.Context(), http.MethodGet, hubPath(args[0]), nil, nil, &h); err != nil {
 					return err
 				}
-				if o == outputJSON {
-					return printJSON(std.out, h)
-				}
-				return printHub(std.out, h)
+				return o.print(std.out, h, func() error { return printHub(std.out, h) })
 			})
 		},
 	}

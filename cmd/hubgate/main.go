@@ -6,19 +6,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
-)
-
-// Exit codes. Scripts rely on them.
-const (
-	exitOK      = 0
-	exitError   = 1
-	exitUsage   = 2
-	exitRefused = 3 // explain: the connection would be refused
 )
 
 func main() {
@@ -34,19 +25,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root := newRoot(streams{stdin, stdout, stderr})
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
-	var usage *usageError
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.Is(err, errRefused):
-		return exitRefused // it has been explained
-	case errors.As(err, &usage):
-		_ = say(stderr, "hubgate: %v\nSee `%s --help`.\n", err, command.CommandPath())
-		return exitUsage
-	default:
-		_ = say(stderr, "hubgate: %v\n", err)
-		return exitError
-	}
+	return exitCode(stderr, command.CommandPath(), err)
 }
 
 // endOnSignal cancels the context on the first SIGINT or SIGTERM. By then
@@ -64,16 +43,6 @@ func endOnSignal(ctx context.Context, cancel context.CancelFunc) {
 		cancel()
 	}()
 }
-
-// errRefused ends explain when the answer is no.
-var errRefused = errors.New("refused")
-
-// usageError is a command line that makes no sense.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-
-func (e *usageError) Unwrap() error { return e.err }
 
 // streams are the process's standard streams.
 type streams struct {

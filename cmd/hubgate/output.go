@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v4"
 )
 
 // output is the flag -o.
@@ -17,13 +19,14 @@ type output string
 const (
 	outputTable output = "table"
 	outputJSON  output = "json"
+	outputYAML  output = "yaml"
 )
 
 func (o *output) flag(c *cobra.Command) {
 	*o = outputTable
-	c.Flags().VarP(o, "output", "o", "table, or json for scripts")
+	c.Flags().VarP(o, "output", "o", "table, or json or yaml for scripts")
 	_ = c.RegisterFlagCompletionFunc("output", // fails only for a flag that is not there
-		cobra.FixedCompletions([]string{string(outputTable), string(outputJSON)}, cobra.ShellCompDirectiveNoFileComp))
+		cobra.FixedCompletions([]string{string(outputTable), string(outputJSON), string(outputYAML)}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // String implements pflag.Value.
@@ -32,15 +35,27 @@ func (o *output) String() string { return string(*o) }
 // Set implements pflag.Value.
 func (o *output) Set(s string) error {
 	switch output(s) {
-	case outputTable, outputJSON:
+	case outputTable, outputJSON, outputYAML:
 		*o = output(s)
 		return nil
 	}
-	return fmt.Errorf("%q is neither table nor json", s)
+	return fmt.Errorf("%q is none of table, json, yaml", s)
 }
 
 // Type implements pflag.Value.
-func (o *output) Type() string { return "table|json" }
+func (o *output) Type() string { return "table|json|yaml" }
+
+// print shows a value to programs as the flag says, or to people by the
+// function.
+func (o output) print(w io.Writer, value any, people func() error) error {
+	switch o {
+	case outputJSON:
+		return printJSON(w, value)
+	case outputYAML:
+		return printYAML(w, value)
+	}
+	return people()
+}
 
 // say prints a text.
 func say(w io.Writer, format string, args ...any) error {
@@ -53,6 +68,30 @@ func printJSON(w io.Writer, value any) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(value)
+}
+
+// printYAML prints what printJSON would: the same keys, in the same order.
+func printYAML(w io.Writer, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil { // JSON is YAML
+		return err
+	}
+	blocks(&document)
+	e := yaml.NewEncoder(w)
+	e.SetIndent(2)
+	return errors.Join(e.Encode(&document), e.Close())
+}
+
+// blocks takes braces and needless quotes away.
+func blocks(n *yaml.Node) {
+	n.Style = 0
+	for _, child := range n.Content {
+		blocks(child)
+	}
 }
 
 // table aligns columns.

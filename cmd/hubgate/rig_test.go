@@ -144,6 +144,15 @@ func (o result) ok(t *testing.T) string {
 	return o.out
 }
 
+// ok2 demands success, whatever standard error says.
+func (o result) ok2(t *testing.T) string {
+	t.Helper()
+	if o.code != exitOK {
+		t.Fatalf("exit code %d\n%s%s", o.code, o.out, o.err)
+	}
+	return o.out
+}
+
 // fails demands that exit code and all of standard error.
 func (o result) fails(t *testing.T, code int, err string) {
 	t.Helper()

@@ -10,7 +10,10 @@ import (
 const rootLong = `hubgate lets factory-certified devices connect through Envoy and creates each
 one on its first connection, exactly once.
 
-Exit codes: 0 done, 1 it failed, 2 the command line is wrong, 3 explain: refused.`
+The commands that administer work on the hubgate that --url, HUBGATE_URL or the
+current context (` + "`hubgate context`" + `) names, otherwise on the one that serves here.
+
+` + exitCodes
 
 const rootExample = `  hubgate serve --config hubgate.yaml     answer Envoy's checks
   hubgate envoy config > envoy.yaml       what Envoy needs for it
@@ -39,6 +42,8 @@ func newRoot(std streams) *cobra.Command {
 		newDevice(std),
 		newSession(std),
 		newEvent(std),
+		newPKI(std),
+		newContext(std),
 		newStore(std),
 		newEnvoy(std),
 		newDemo(std),

@@ -45,15 +45,13 @@ yet told to be open is shown as pending.`,
 				if err != nil {
 					return err
 				}
-				if o == outputJSON {
-					return printJSON(std.out, list)
-				}
-				return printSessions(std.out, list)
+				return o.print(std.out, list, func() error { return printSessions(std.out, list) })
 			})
 		},
 	}
 	o.flag(c)
 	c.Flags().StringVar(&hub, "hub", "", "of this hub alone (name or ID)")
+	_ = c.RegisterFlagCompletionFunc("hub", t.completeHubFlag) // fails only for a flag that is not there
 	c.Flags().IntVar(&limit, "limit", 100, "list so many; 0 lists all")
 	c.Flags().StringVar(&cursor, "cursor", "", "continue a list where it stopped")
 	return c
@@ -112,7 +110,8 @@ func newSessionEnd(t *target, std streams) *cobra.Command {
 		Short: "End all connections of a device",
 		Long: `End all connections that a device has now. It may connect again at once; to keep
 it out, use ` + "`hubgate device disable`" + `, which ends its connections too.`,
-		Args: args("HUB", "DEVICE"),
+		Args:              args("HUB", "DEVICE"),
+		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
 				path, err := client.devicePath(c.Context(), args[0], args[1])
@@ -123,10 +122,7 @@ it out, use ` + "`hubgate device disable`" + `, which ends its connections too.`
 				if err := client.call(c.Context(), http.MethodPost, path+"/end-sessions", nil, nil, &ended); err != nil {
 					return err
 				}
-				if o == outputJSON {
-					return printJSON(std.out, ended)
-				}
-				return printEnded(std.out, args[0], args[1], ended)
+				return o.print(std.out, ended, func() error { return printEnded(std.out, args[0], args[1], ended) })
 			})
 		},
 	}

@@ -168,8 +168,8 @@ func TestSessionsWithoutTheLibrary(t *testing.T) {
 	eventually(t, func() bool { return len(s.sessions()) == 1 }, func() string { return "the session is not listed" })
 	s.golden("session-list-pending.txt", s.hubgate("session", "list").ok(t))
 	s.golden("session-end-unable.txt", s.hubgate("session", "end", "factory", "SN-0001").ok(t))
-	s.hubgate("session", "end", "factory", "SN-9").fails(t, exitError, "hubgate: device \"SN-9\" on hub factory not found\n")
-	s.hubgate("session", "list", "--hub", "plant").fails(t, exitError, "hubgate: hub \"plant\" not found: there is factory\n")
+	s.hubgate("session", "end", "factory", "SN-9").fails(t, exitNotFound, "hubgate: device \"SN-9\" on hub factory not found\n")
+	s.hubgate("session", "list", "--hub", "plant").fails(t, exitNotFound, "hubgate: hub \"plant\" not found: there is factory\n")
 	s.hubgate("session", "list", "--limit", "-1").fails(t, exitUsage,
 		"hubgate: --limit: -1 is negative; 0 lists all\nSee `hubgate session list --help`.\n")
 }

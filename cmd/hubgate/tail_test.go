@@ -95,7 +95,7 @@ func TestTailOfNothing(t *testing.T) {
 	}
 	s.hubgate("event", "tail", "--since", "yesterday").fails(t, exitError,
 		"hubgate: cursor \"yesterday\": \"yesterday\" is no partition of this store\n")
-	s.hubgate("event", "tail", "--since", "39:7").fails(t, exitError,
+	s.hubgate("event", "tail", "--since", "39:7").fails(t, exitConflict,
 		"hubgate: the cursor is ahead of the store, which was restored or replaced: begin with since=start\n")
 }
 

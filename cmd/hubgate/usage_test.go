@@ -41,7 +41,7 @@ func TestMistakes(t *testing.T) {
 	long := writeFile(t, s.dir, "long.yaml", []byte("store: bolt:///"+strings.Repeat("a", 110)+".db\n"))
 
 	notRunning := "hubgate: hubgate is not running here: nobody answers at " + s.dir + "/hubgate.db.sock (no such file or directory)." +
-		" Start `hubgate serve`, or pass --config, --socket or --offline\n"
+		" Start `hubgate serve`, or pass --config, --socket, --url or --offline\n"
 	noStore := "hubgate: no store at " + s.dir + "/hubgate.db: hubgate has not run here, or pass the --config it runs with\n"
 	mistakes := broken + ":1: domian: unknown key: did you mean domain?\n" +
 		broken + ":2: log.level: \"loud\" is none of debug, info, warn, error\n"
@@ -56,11 +56,11 @@ func TestMistakes(t *testing.T) {
 		{[]string{"device", "list"}, 2, "hubgate: 0 arguments given, wanted: HUB\nSee `hubgate device list --help`.\n"},
 		{[]string{"version", "now"}, 2, "hubgate: 1 arguments given, wanted: no arguments\nSee `hubgate version --help`.\n"},
 		{[]string{"hub", "list", "--bogus"}, 2, "hubgate: unknown flag: --bogus\nSee `hubgate hub list --help`.\n"},
-		{[]string{"hub", "list", "-o", "xml"}, 2, "hubgate: invalid argument \"xml\" for \"-o, --output\" flag: \"xml\" is neither table nor json\nSee `hubgate hub list --help`.\n"},
+		{[]string{"hub", "list", "-o", "xml"}, 2, "hubgate: invalid argument \"xml\" for \"-o, --output\" flag: \"xml\" is none of table, json, yaml\nSee `hubgate hub list --help`.\n"},
 		{[]string{"serve", "--log-format", "xml", "-c", s.config}, 2, "hubgate: --log-format: \"xml\" is neither text nor json\nSee `hubgate serve --help`.\n"},
 		{[]string{"serve", "--log-level", "loud", "-c", s.config}, 2, "hubgate: --log-level: \"loud\" is none of debug, info, warn, error\nSee `hubgate serve --help`.\n"},
 		{[]string{"explain"}, 2, "hubgate: --cert is missing: name the PEM file that the device presents\nSee `hubgate explain --help`.\n"},
-		{[]string{"hub", "list", "--offline", "--socket", "x"}, 2, "hubgate: --offline goes without a socket: leave one of the two out\nSee `hubgate hub list --help`.\n"},
+		{[]string{"hub", "list", "--offline", "--socket", "x"}, 2, "hubgate: --offline goes without a socket, address or context: leave one of the two out\nSee `hubgate hub list --help`.\n"},
 		{[]string{"envoy", "config", "--no-https", "--no-mqtt", "--cert", "a", "--cert", "b", "--admin", "0.0.0.0:1", "--hubgate", "x", "--hubgate-key", "k"}, 2,
 			"hubgate: --no-https, --no-mqtt: nothing is left to listen on\n--cert, --key: 1 key for 2 certificates\n" +
 				"--hubgate-cert, --hubgate-key, --hubgate-name: need --hubgate-ca\n" +
@@ -71,8 +71,8 @@ func TestMistakes(t *testing.T) {
 		{[]string{"serve", "-c", broken}, 1, "hubgate: " + mistakes},
 		{[]string{"serve", "-c", long}, 1, "hubgate: " + long + ":1: store: its socket \"/" + strings.Repeat("a", 110) + ".db.sock\" is 119 bytes long, but a Unix socket's path can have 107: set admin.socket to a shorter one\n"},
 		{[]string{"config", "check", broken}, 1, "hubgate: 2 mistakes in " + broken + "\n"},
-		{[]string{"hub", "list", "-c", s.config}, 1, notRunning},
-		{[]string{"event", "tail", "-c", s.config}, 1, notRunning},
+		{[]string{"hub", "list", "-c", s.config}, 7, notRunning},
+		{[]string{"event", "tail", "-c", s.config}, 7, notRunning},
 		{[]string{"hub", "list", "-c", s.config, "--offline"}, 1, noStore},
 		{[]string{"hub", "list", "-c", redis, "--offline"}, 1, "hubgate: the store is a Redis, which is never offline: leave --offline out, and run the command where hubgate serves\n"},
 		{[]string{"store", "restore", "x", "-c", redis}, 1, "hubgate: the store is a Redis, which has its own means to restore\n"},
