@@ -2,6 +2,7 @@ package provision
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -21,6 +22,22 @@ func (e *HubError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *HubError) Unwrap() error { return e.Err }
+
+// ErrRelated is about two hubs of which one could admit the other's devices.
+var ErrRelated = errors.New("trusts the same CA")
+
+// CheckTrust reports the first thing that keeps a hub from serving beside the
+// others by what it trusts, nil if nothing does. What is wrong among the others
+// is not looked at.
+func CheckTrust(h Hub, others []Hub) *HubError {
+	all := append(slices.Clone(others), h)
+	for _, e := range CheckHubs(all) {
+		if e.Hub == len(others) && e.Field == "trust_anchors" {
+			return e
+		}
+	}
+	return nil
+}
 
 // CheckHubs reports everything that keeps these hubs from serving side by side:
 // names and IDs that clash, certificates that cannot be anchors, an anchor that
@@ -64,7 +81,7 @@ func CheckHubs(hubs []Hub) []*HubError {
 				continue
 			}
 			subjects[string(c.RawSubject)]++
-			if subjects[string(c.RawSubject)] == maxSameSubject+1 {
+			if subjects[string(c.RawSubject)] > maxSameSubject {
 				add(i, "trust_anchors", n, fmt.Errorf("more than %d trust anchors are named %s; set sni_only on this hub and let its devices name it in SNI",
 					maxSameSubject, c.Subject))
 			}
@@ -81,8 +98,8 @@ func CheckHubs(hubs []Hub) []*HubError {
 		bundles[i] = bundle
 		for _, o := range neighbours(i, append(anchors, intermediates...), near) {
 			if trust.Related(bundle, bundles[o]) {
-				add(i, "trust_anchors", -1, fmt.Errorf("hub %s trusts the same CA as hub %s, or one that issued it or was issued by it: a device of one could enter the other",
-					h.Name, hubs[o].Name))
+				add(i, "trust_anchors", -1, fmt.Errorf("hub %s %w as hub %s, or one that issued it or was issued by it: a device of one could enter the other",
+					h.Name, ErrRelated, hubs[o].Name))
 			}
 		}
 	}

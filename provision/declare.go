@@ -100,3 +100,10 @@ func (g *Gate) Hub(idOrName string) (Hub, bool) {
 	}
 	return h.Hub, true
 }
+
+// Refresh puts in force here, at once, what the store has of a hub: whoever
+// changed it need not wait for the change feed.
+func (g *Gate) Refresh(ctx context.Context, id HubID) error {
+	_, err := g.reload(ctx, id)
+	return err
+}

@@ -59,14 +59,38 @@ const (
 	Deleted  Act = "deleted"
 	// Disconnected: the connections it had were ended.
 	Disconnected Act = "disconnected"
+	// Bound: a device that an administrator created connected first, and got
+	// its key and anchor.
+	Bound Act = "bound"
+	// What a hub trusts was changed.
+	AnchorAdded         Act = "anchor_added"
+	AnchorRemoved       Act = "anchor_removed"
+	IntermediatesAdded  Act = "intermediates_added"
+	IntermediateRemoved Act = "intermediate_removed"
 )
+
+// sentences tell of acts that are not told by "was" and the act.
+var sentences = map[Act]string{
+	Bound:               "device was bound to its certificate",
+	AnchorAdded:         "trust anchor was added",
+	AnchorRemoved:       "trust anchor was removed",
+	IntermediatesAdded:  "intermediates were added",
+	IntermediateRemoved: "intermediate was removed",
+}
+
+func (a Act) message(object ObjectType) string {
+	if sentence, ok := sentences[a]; ok {
+		return sentence
+	}
+	return string(object) + " was " + string(a)
+}
 
 // OnDevice is the event of an administrator's act on a device.
 func (a Act) OnDevice(d Device, now time.Time) Event {
 	return Event{
 		ID: newID(), SpecVersion: eventSpecVersion, Time: now, Severity: SeverityInfo,
 		ObjectType: ObjectDevice, ObjectID: d.ID.String(), ObjectName: d.Name, Hub: d.Hub,
-		Message: "device was " + string(a), Reason: string(a), Count: 1,
+		Message: a.message(ObjectDevice), Reason: string(a), Count: 1,
 	}
 }
 
@@ -75,7 +99,7 @@ func (a Act) OnHub(h Hub, now time.Time) Event {
 	return Event{
 		ID: newID(), SpecVersion: eventSpecVersion, Time: now, Severity: SeverityInfo,
 		ObjectType: ObjectHub, ObjectID: h.ID.String(), ObjectName: h.Name, Hub: h.ID,
-		Message: "hub was " + string(a), Reason: string(a), Count: 1,
+		Message: a.message(ObjectHub), Reason: string(a), Count: 1,
 	}
 }
 

@@ -3,6 +3,8 @@ package provision
 import (
 	"context"
 	"time"
+
+	"github.com/hubgate/hubgate/trust"
 )
 
 // DefaultPartitions is how many partitions a new store has. The number is fixed
@@ -127,7 +129,8 @@ type HubRegistry interface {
 	// UpdateHub edits a stored hub and raises its version; ErrNotFound for a
 	// declared one, ErrHubChanged for one being deleted. An error from
 	// change ends the update and is returned; change may be called more than
-	// once. When it returns, no creation decided before the change succeeds.
+	// once. An event without an ID is none. When it returns, no creation decided
+	// before the change succeeds.
 	UpdateHub(ctx context.Context, id HubID, change func(*Hub) error, event func(Hub) Event) (Hub, error)
 	// DeleteHub removes the hub and everything of its own. Its first step
 	// marks it as Deleting and appends the event, after which nothing is
@@ -137,6 +140,9 @@ type HubRegistry interface {
 	DeleteHub(ctx context.Context, id HubID, event Event) error
 	// HubByName returns the hub of that name, ErrNotFound if there is none.
 	HubByName(ctx context.Context, name string) (Hub, error)
+	// Forget removes an intermediate that the hub has learned, and reports
+	// whether there was one of that fingerprint.
+	Forget(ctx context.Context, hub HubID, intermediate trust.Fingerprint) (bool, error)
 }
 
 // DeviceRegistry is what administration of devices needs of a store, beyond

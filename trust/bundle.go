@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -125,31 +124,68 @@ func (b *Bundle) accept(intermediates []*x509.Certificate) {
 // self-signed, and since its key is trusted, not its signature, the algorithm of
 // the latter does not matter. Its validity does, but in Verify: an expired anchor
 // can be installed, and admits nothing.
+//
+// Its error is an *UnfitError.
 func CheckAnchor(c *x509.Certificate) error {
-	reason := unfit(c)
-	if reason == "" && len(c.Subject.Names) == 0 {
-		reason = "it has no subject"
+	err := unfit(c)
+	if err == nil && len(c.Subject.Names) == 0 {
+		err = &UnfitError{Why: Nameless, text: "it has no subject"}
 	}
-	if reason != "" {
-		return fmt.Errorf("trust anchor %s is not usable: %s", subject(c), reason)
+	if err == nil {
+		return nil
 	}
-	return nil
+	return err.of("trust anchor", c)
 }
 
 func checkIntermediate(c *x509.Certificate) error {
-	reason := unfit(c)
-	if reason == "" {
-		reason = unsupportedSignature(c)
+	err := unfit(c)
+	if err == nil {
+		if reason := unsupportedSignature(c); reason != "" {
+			err = &UnfitError{Why: UnsupportedKey, text: reason}
+		}
 	}
-	if reason != "" {
-		return fmt.Errorf("intermediate %s is not usable: %s", subject(c), reason)
+	if err == nil {
+		return nil
 	}
-	return nil
+	return err.of("intermediate", c)
+}
+
+// Unfit is why a certificate cannot sign others in a path.
+type Unfit uint8
+
+// The reasons.
+const (
+	CannotSign            Unfit = iota + 1 // it is no CA, or may not sign certificates
+	UnsupportedKey                         // its key or signature is of a kind or size that is not accepted
+	UnenforcedConstraints                  // it has constraints that would not be enforced
+	Nameless                               // it has no subject
+)
+
+// UnfitError says what makes a certificate unusable as an anchor or
+// intermediate.
+type UnfitError struct {
+	Why  Unfit
+	text string
+}
+
+// Error is a sentence that names the certificate.
+func (e *UnfitError) Error() string { return e.text }
+
+func (e *UnfitError) of(kind string, c *x509.Certificate) *UnfitError {
+	return &UnfitError{Why: e.Why, text: fmt.Sprintf("%s %s is not usable: %s", kind, subject(c), e.text)}
 }
 
 // unfit says why a certificate cannot be on any path above the leaf.
-func unfit(c *x509.Certificate) string {
-	return cmp.Or(cannotSign(c), unsupportedKey(c), unenforced(c))
+func unfit(c *x509.Certificate) *UnfitError {
+	for _, check := range []struct {
+		why    Unfit
+		reason func(*x509.Certificate) string
+	}{{CannotSign, cannotSign}, {UnsupportedKey, unsupportedKey}, {UnenforcedConstraints, unenforced}} {
+		if text := check.reason(c); text != "" {
+			return &UnfitError{Why: check.why, text: text}
+		}
+	}
+	return nil
 }
 
 // Anchors returns the trust anchors.

@@ -20,6 +20,18 @@ type Fingerprint [32]byte
 // FingerprintOf returns the certificate's fingerprint.
 func FingerprintOf(c *x509.Certificate) Fingerprint { return sha256.Sum256(c.Raw) }
 
+// FingerprintOfDER returns the fingerprint of a certificate that is not parsed.
+func FingerprintOfDER(der []byte) Fingerprint { return sha256.Sum256(der) }
+
+// ParseFingerprint reads what String wrote, in either case.
+func ParseFingerprint(s string) (Fingerprint, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(Fingerprint{}) {
+		return Fingerprint{}, fmt.Errorf("%q is no SHA-256 fingerprint (64 hexadecimal digits)", cut(s, 80))
+	}
+	return Fingerprint(b), nil
+}
+
 // String returns the fingerprint in lower-case hex.
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
@@ -32,6 +44,15 @@ func KeyHashOf(c *x509.Certificate) KeyHash { return sha256.Sum256(c.RawSubjectP
 
 // String returns the hash in lower-case hex.
 func (k KeyHash) String() string { return hex.EncodeToString(k[:]) }
+
+// ParseKeyHash reads what String wrote, in either case.
+func ParseKeyHash(s string) (KeyHash, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(KeyHash{}) {
+		return KeyHash{}, fmt.Errorf("%q is no SHA-256 of a key (64 hexadecimal digits)", cut(s, 80))
+	}
+	return KeyHash(b), nil
+}
 
 // node is a certificate where paths are searched. Nodes of a chain and of a
 // bundle are immutable and shared by concurrent searches.

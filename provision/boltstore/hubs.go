@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // purgeBatch is how many devices of a deleted hub go in one step: others wait
@@ -107,6 +109,22 @@ func (s *Store) Learn(ctx context.Context, hub provision.HubID, intermediates []
 		}
 		return nil
 	})
+}
+
+// Forget removes an intermediate that the hub has learned.
+func (s *Store) Forget(ctx context.Context, hub provision.HubID, intermediate trust.Fingerprint) (found bool, err error) {
+	key := append(slices.Clone(hub.UUID[:]), intermediate[:]...)
+	err = s.write(ctx, func(t *txn) error {
+		if found = t.get(bucketLearned, key) != nil; found {
+			t.delete(bucketLearned, key)
+			t.changed(hub.Partition(s.meta.partitions), provision.Change{Kind: provision.LearnedChanged, Hub: hub})
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	return found, nil
 }
 
 // ClaimHub records a declared hub.

@@ -97,8 +97,11 @@ func (t *txn) hub(partition int, id provision.HubID) (*hubState, error) {
 }
 
 // appendEvent puts the event at the end of the partition's outbox. It comes
-// encoded, as encoding is the caller's time, not the writer's.
+// encoded, as encoding is the caller's time, not the writer's; nil is none.
 func (t *txn) appendEvent(partition int, event []byte) {
+	if event == nil {
+		return
+	}
 	seq, ok := t.seqs[partition]
 	if !ok {
 		seq = t.store.lastSeq(t.bucket(bucketOutbox), partition)
@@ -137,7 +140,11 @@ func (t *txn) trim(partition int, last uint64) {
 	}
 }
 
+// encodeEvent returns nil for an event that is none.
 func encodeEvent(e provision.Event) ([]byte, error) {
+	if e.ID == "" {
+		return nil, nil
+	}
 	b, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)

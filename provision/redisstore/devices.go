@@ -253,7 +253,11 @@ func (s *Store) page(ctx context.Context, hub provision.HubID, order provision.O
 	return names[:limit], names[limit-1], nil
 }
 
+// encodeEvent returns nil for an event that is none.
 func encodeEvent(e provision.Event) ([]byte, error) {
+	if e.ID == "" {
+		return nil, nil
+	}
 	b, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)

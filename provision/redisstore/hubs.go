@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // fieldRecord is the field of a hub's hash that holds its record.
@@ -136,6 +138,29 @@ func (s *Store) Learn(ctx context.Context, hub provision.HubID, intermediates []
 	default:
 		return unexpected(w)
 	}
+}
+
+// Forget implements provision.HubRegistry.
+func (s *Store) Forget(ctx context.Context, hub provision.HubID, intermediate trust.Fingerprint) (bool, error) {
+	learned, err := s.Learned(ctx, hub)
+	if err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(learned, func(der []byte) bool { return trust.FingerprintOfDER(der) == intermediate })
+	if i < 0 {
+		return false, nil
+	}
+	p := s.partition(hub)
+	switch w, _, err := s.change(ctx, p, scriptForget, []string{p.learned(hub)},
+		learned[i], encodeChange(provision.LearnedChanged, hub, provision.DeviceID{})); {
+	case err != nil:
+		return false, err
+	case w == wordGone: // another call was first
+		return false, nil
+	case w != wordOK:
+		return false, unexpected(w)
+	}
+	return true, nil
 }
 
 // CreateHub implements provision.HubRegistry.

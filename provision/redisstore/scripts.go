@@ -30,6 +30,8 @@ var (
 	luaHubVoid string
 	//go:embed scripts/learn.lua
 	luaLearn string
+	//go:embed scripts/forget.lua
+	luaForget string
 
 	//go:embed scripts/session_put.lua
 	luaSessionPut string
@@ -65,6 +67,7 @@ var (
 	scriptHubDelete    = redis.NewScript(prelude + luaHubDelete)
 	scriptHubVoid      = redis.NewScript(prelude + luaHubVoid)
 	scriptLearn        = redis.NewScript(prelude + luaLearn)
+	scriptForget       = redis.NewScript(prelude + luaForget)
 
 	scriptSessionPut      = redis.NewScript(prelude + luaSessionPut)
 	scriptSessionRemove   = redis.NewScript(prelude + luaSessionRemove)
