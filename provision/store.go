@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hubgate/hubgate/trust"
@@ -104,6 +105,63 @@ type Update struct {
 	Event func(Device) Event
 }
 
+// Put is a device to create or to edit, whichever it takes.
+type Put struct {
+	Name string
+	// Merge returns what the device is to be, given what it is; nil if there is
+	// none. ErrUnchanged leaves it as it is, another error refuses the put. What
+	// identifies the device and its version are the store's to set. It may be
+	// called more than once and does no I/O.
+	Merge func(is *Device) (Device, error)
+	// Event tells of an edit. A creation has no event: an import of a million
+	// devices would push all others out of the outbox.
+	Event func(before, after Device) Event
+}
+
+// ErrUnchanged ends an edit that has nothing to do.
+var ErrUnchanged = errors.New("unchanged")
+
+// PutOutcome is what became of a Put.
+type PutOutcome uint8
+
+// Outcomes of a Put.
+const (
+	PutRefused PutOutcome = iota
+	PutUnchanged
+	PutCreated
+	PutUpdated
+)
+
+// PutResult tells what became of a Put, and why it was refused.
+type PutResult struct {
+	Outcome PutOutcome
+	Err     error
+}
+
+// Merged makes the decision of a Put: the device to store, or the outcome if
+// there is nothing to store. It is for stores.
+func (p Put) Merged(hub HubID, is *Device) (Device, PutResult) {
+	var given *Device
+	if is != nil {
+		clone := *is
+		given = &clone
+	}
+	d, err := p.Merge(given)
+	switch {
+	case errors.Is(err, ErrUnchanged):
+		return d, PutResult{Outcome: PutUnchanged}
+	case err != nil:
+		return d, PutResult{Err: err}
+	}
+	d.ID, d.Hub, d.Name = DeviceIDOf(hub, p.Name), hub, p.Name
+	if is == nil {
+		d.Version = 1
+		return d, PutResult{Outcome: PutCreated}
+	}
+	d.Version = is.Version + 1
+	return d, PutResult{Outcome: PutUpdated}
+}
+
 // Order is the order of a list of devices.
 type Order uint8
 
@@ -158,6 +216,11 @@ type DeviceRegistry interface {
 	CountDevices(ctx context.Context, hub HubID) (int, error)
 	// UpdateDevice edits the record and raises its version.
 	UpdateDevice(ctx context.Context, u Update) (Device, error)
+	// PutDevices creates or edits many devices of a hub, each in an atomic step,
+	// in few round trips, and tells what became of each. It returns
+	// ErrHubChanged if the hub is gone or being deleted. After an error some may
+	// have been put; putting them again is no change if Merge says so.
+	PutDevices(ctx context.Context, hub HubID, puts []Put) ([]PutResult, error)
 	// DeleteDevice removes the device, ErrNotFound if there is none. The event
 	// is made from the record as it last was.
 	DeleteDevice(ctx context.Context, hub HubID, id DeviceID, event func(Device) Event) error

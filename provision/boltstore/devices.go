@@ -71,7 +71,7 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		return provision.Device{}, false, err
 	}
 	partition := d.Hub.Partition(s.meta.partitions)
-	key, id := deviceKey(d.Hub, d.Name), idKey(d.Hub, d.ID)
+	key := deviceKey(d.Hub, d.Name)
 	var existing []byte
 	err = s.write(ctx, func(t *txn) error {
 		hub, err := t.hub(partition, d.Hub)
@@ -84,12 +84,7 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		if existing = bytes.Clone(t.get(bucketDevices, key)); existing != nil {
 			return nil
 		}
-		hub.counters.devices++
-		hub.counters.created++
-		hub.counted = true
-		t.put(bucketDevices, key, stored)
-		t.put(bucketIDs, id, idValue(hub.counters.created, d.Name))
-		t.put(bucketCreated, createdKey(d.Hub, hub.counters.created), []byte(d.Name))
+		t.addDevice(hub, d, stored)
 		t.appendEvent(partition, event)
 		return nil
 	})
@@ -101,6 +96,16 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		return d, false, err
 	}
 	return d, true, nil
+}
+
+// addDevice stores a new device with its indexes.
+func (t *txn) addDevice(hub *hubState, d provision.Device, stored []byte) {
+	hub.counters.devices++
+	hub.counters.created++
+	hub.counted = true
+	t.put(bucketDevices, deviceKey(d.Hub, d.Name), stored)
+	t.put(bucketIDs, idKey(d.Hub, d.ID), idValue(hub.counters.created, d.Name))
+	t.put(bucketCreated, createdKey(d.Hub, hub.counters.created), []byte(d.Name))
 }
 
 // UpdateDevice edits the record.

@@ -16,6 +16,8 @@ var (
 	luaDeviceCreate string
 	//go:embed scripts/device_update.lua
 	luaDeviceUpdate string
+	//go:embed scripts/device_put.lua
+	luaDevicePut string
 	//go:embed scripts/device_delete.lua
 	luaDeviceDelete string
 	//go:embed scripts/hub_create.lua
@@ -60,6 +62,7 @@ var (
 
 	scriptDeviceCreate = redis.NewScript(prelude + luaDeviceCreate)
 	scriptDeviceUpdate = redis.NewScript(prelude + luaDeviceUpdate)
+	scriptDevicePut    = redis.NewScript(prelude + luaDevicePut)
 	scriptDeviceDelete = redis.NewScript(prelude + luaDeviceDelete)
 	scriptHubCreate    = redis.NewScript(prelude + luaHubCreate)
 	scriptHubUpdate    = redis.NewScript(prelude + luaHubUpdate)

@@ -92,6 +92,8 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"concurrent device updates all land": testDeviceUpdatesConcurrent,
 		"device is deleted":                  testDeviceDeleted,
 		"unknown fields survive":             testUnknownFields,
+		"devices are put":                    testPut,
+		"many devices are put at once":       testPutMany,
 		"any name is a name":                 testNames,
 		"context is honoured":                testContext,
 		"hub is deleted":                     func(t *testing.T, f Fixture) { testHubDeleted(t, f, o) },

@@ -22,6 +22,7 @@ type journal struct {
 	changes   []provision.Change
 	fresh     []time.Time
 	misplaced int // changes of the hub told of another partition
+	lost      int // times that changes of the partition may be missing
 }
 
 func (j *journal) Changed(partition int, c provision.Change) {
@@ -36,7 +37,19 @@ func (j *journal) Changed(partition int, c provision.Change) {
 	j.changes = append(j.changes, c)
 }
 
-func (j *journal) Lost(int) {}
+func (j *journal) Lost(partition int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if partition == j.partition {
+		j.lost++
+	}
+}
+
+func (j *journal) gaps() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lost
+}
 
 func (j *journal) Fresh(partition int, at time.Time) {
 	j.mu.Lock()

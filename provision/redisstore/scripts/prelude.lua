@@ -18,10 +18,18 @@ local function append(event)
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], string.format('%.0f-0', out), 'e', event)
 end
 
+-- tell appends a change under the next number. It names the one before it, so
+-- that a reader notices when history was lost and written anew under the same
+-- numbers.
+local chg, link = tonumber(part[4] or '0'), part[5] or ''
+local function tell(change)
+  chg = chg + 1
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', string.format('%.0f-0', chg), 'c', change, 'l', ARGV[2], 'p', link)
+  link = ARGV[2]
+end
+
 -- finish ends a change: it appends the event ('' for none) and the change (''
--- for none) under the next numbers and notes the operation. A change names the
--- one before it, so that a reader notices when history was lost and written
--- anew under the same numbers.
+-- for none) and notes how far it came, and the operation.
 local function finish(event, change)
   local set = {'op', ARGV[2]}
   if event ~= '' then append(event) end
@@ -29,13 +37,12 @@ local function finish(event, change)
     set[#set + 1] = 'out'
     set[#set + 1] = string.format('%.0f', out)
   end
-  if change ~= '' then
-    local n = string.format('%.0f', tonumber(part[4] or '0') + 1)
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', n .. '-0', 'c', change, 'l', ARGV[2], 'p', part[5] or '')
+  if change ~= '' then tell(change) end
+  if chg > tonumber(part[4] or '0') then
     set[#set + 1] = 'chg'
-    set[#set + 1] = n
+    set[#set + 1] = string.format('%.0f', chg)
     set[#set + 1] = 'link'
-    set[#set + 1] = ARGV[2]
+    set[#set + 1] = link
   end
   redis.call('HSET', KEYS[1], unpack(set))
   return {'ok'}
