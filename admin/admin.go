@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -74,6 +75,8 @@ type Config struct {
 	Store Store
 	// Backup is nil where the store has its own means, as Redis does.
 	Backup Backuper
+	// About is what whoami tells of this hubgate.
+	About About
 	// Logger hears of administrators' acts and of our own failures. Nil:
 	// slog.Default.
 	Logger *slog.Logger
@@ -87,8 +90,19 @@ type Config struct {
 	MaxStreams int
 }
 
+// About tells one hubgate from another.
+type About struct {
+	// Version is that of the build.
+	Version string
+	// Domain is the one under which SNI names hubs, "" if none.
+	Domain string
+	// Region is the one of the Scaleway-compatible API.
+	Region string
+}
+
 // Server serves the API.
 type Server struct {
+	about     About
 	gate      Gate
 	store     Store
 	backup    Backuper
@@ -122,19 +136,20 @@ func New(c Config) (*Server, error) {
 		c.MaxStreams = 64
 	}
 	s := &Server{
-		gate: c.Gate, store: c.Store, backup: c.Backup, log: c.Logger, now: c.Now,
+		about: c.About, gate: c.Gate, store: c.Store, backup: c.Backup, log: c.Logger, now: c.Now,
 		poll: c.Poll, heartbeat: c.Heartbeat, streams: make(chan struct{}, c.MaxStreams), draining: make(chan struct{}),
 	}
-	s.handler = s.routes()
+	s.handler = s.mux()
 	return s, nil
 }
 
-// Serve answers on the listener until the context ends; then streams end, other
-// requests get a short time to, and it returns nil. It closes the listener and
-// can be called once.
+// Serve answers on the local socket until the context ends; then streams end,
+// other requests get a short time to, and it returns nil. Whoever reaches the
+// listener is access.Local. It closes the listener and can be called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s.handler,
+		BaseContext:       func(net.Listener) context.Context { return access.With(context.Background(), access.Local()) },
 		ReadHeaderTimeout: requestTimeout,
 		ReadTimeout:       requestTimeout,
 		IdleTimeout:       time.Minute,

@@ -1,6 +1,17 @@
 package admin
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/hubgate/hubgate/admin/access"
+)
+
+func (s *Server) backupRoutes() []route {
+	return []route{{
+		method: "POST", path: "/v1/store/backup", id: "backup", summary: "Get a consistent copy of the embedded store",
+		role: access.Admin, everywhere: true, stream: s.streamBackup, answerType: "application/octet-stream",
+	}}
+}
 
 // streamBackup sends a consistent copy of the store. A copy that could not be
 // finished ends without the end of the response, so that no caller takes it for

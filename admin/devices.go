@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -86,6 +87,37 @@ func showFilter(f provision.Filter) Filter {
 		policy = "reject"
 	}
 	return Filter{policy, f.Topics}
+}
+
+func (s *Server) deviceRoutes() []route {
+	const all = "/v1/hubs/{hub}/devices"
+	const one = all + "/{device}"
+	return []route{
+		{
+			method: "GET", path: all, id: "listDevices", summary: "List a hub's devices",
+			role: access.Viewer, answer: Devices{Devices: []Device{exampleDevice}}, serve: s.listDevices,
+			query: []parameter{
+				cursorParameter, limitParameter,
+				{name: "sort", text: "The order; name if it is not given.", values: []string{"name", "created"}},
+			},
+		},
+		{
+			method: "GET", path: one, id: "getDevice", summary: "Show a device",
+			role: access.Viewer, answer: exampleDevice, serve: s.getDevice,
+		},
+		{
+			method: "DELETE", path: one, id: "deleteDevice", summary: "Delete a device and end its connections: it may provision itself again",
+			role: access.Operator, serve: s.deleteDevice,
+		},
+		{
+			method: "POST", path: one + "/enable", id: "enableDevice", summary: "Let a device connect",
+			role: access.Operator, answer: exampleDevice, serve: s.enableDevice,
+		},
+		{
+			method: "POST", path: one + "/disable", id: "disableDevice", summary: "Ban a device and end its connections",
+			role: access.Operator, answer: exampleDevice, serve: s.disableDevice,
+		},
+	}
 }
 
 func (s *Server) listDevices(r *http.Request) (any, error) {

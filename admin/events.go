@@ -8,11 +8,25 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
 // eventBatch is how many events of a partition are read at once.
 const eventBatch = 256
+
+func (s *Server) eventRoutes() []route {
+	return []route{{
+		method: "GET", path: "/v1/events", id: "streamEvents",
+		summary: "Follow hub events (server-sent events); whoever comes back with Last-Event-ID continues without loss or repeat",
+		role:    access.Viewer, stream: s.streamEvents, answerType: "text/event-stream", answer: exampleEvents,
+		query: []parameter{
+			{name: "hub", text: "ID or name of the only hub to follow; all if it is not given."},
+			{name: "since", text: "Where to begin: start, or the id of an event; the present if it is not given."},
+			{name: "follow", text: "false ends the stream at the present.", values: trueOrFalse},
+		},
+	}}
+}
 
 // streamEvents sends hub events as they come (server-sent events), until the
 // caller hangs up. Each has an id, the cursor after it: who comes back with the

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/trust"
 )
@@ -54,6 +55,14 @@ type Step struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
+}
+
+func (s *Server) explainRoutes() []route {
+	return []route{{
+		method: "POST", path: "/v1/explain", id: "explain",
+		summary: "Say what would become of a connection, and why; nothing is created, learned or counted for it",
+		role:    access.Operator, body: exampleQuestion, answer: exampleExplanation, serve: s.explain,
+	}}
 }
 
 func (s *Server) explain(r *http.Request) (any, error) {

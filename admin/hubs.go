@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -88,6 +89,19 @@ func (s *Server) showHub(r *http.Request, h provision.Hub) (Hub, error) {
 		AutoProvisioning: h.AutoProvisioning, SNIOnly: h.SNIOnly, UnicodeNames: h.UnicodeNames,
 		TrustAnchors: anchors, Intermediates: intermediates, Devices: devices,
 	}, nil
+}
+
+func (s *Server) hubRoutes() []route {
+	return []route{
+		{
+			method: "GET", path: "/v1/hubs", id: "listHubs", summary: "List hubs by name",
+			role: access.Viewer, answer: Hubs{Hubs: []Hub{exampleHub}}, serve: s.listHubs,
+		},
+		{
+			method: "GET", path: "/v1/hubs/{hub}", id: "getHub", summary: "Show a hub",
+			role: access.Viewer, answer: exampleHub, serve: s.getHub,
+		},
+	}
 }
 
 func (s *Server) listHubs(r *http.Request) (any, error) {

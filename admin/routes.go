@@ -7,35 +7,33 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
-// endpoint answers one method on one path: a value to send as JSON, nil for
-// none, or an error for the table of failures.
-type endpoint func(r *http.Request) (any, error)
+// table is every route of the API, in the order of the OpenAPI document.
+func (s *Server) table() []route {
+	return slices.Concat(
+		s.metaRoutes(),
+		s.hubRoutes(),
+		s.deviceRoutes(),
+		s.sessionRoutes(),
+		s.explainRoutes(),
+		s.eventRoutes(),
+		s.backupRoutes(),
+	)
+}
 
-func (s *Server) routes() http.Handler {
+func (s *Server) mux() http.Handler {
 	mux := http.NewServeMux()
 	allowed := make(map[string][]string) // methods by path
-	handle := func(method, path string, h http.HandlerFunc) {
-		mux.HandleFunc(method+" "+path, h)
-		allowed[path] = append(allowed[path], method)
+	for _, e := range s.table() {
+		mux.HandleFunc(e.method+" "+e.path, s.answer(e))
+		allowed[e.path] = append(allowed[e.path], e.method)
 	}
-	device := "/v1/hubs/{hub}/devices/{device}"
-	handle("GET", "/v1/hubs", s.answer(s.listHubs))
-	handle("GET", "/v1/hubs/{hub}", s.answer(s.getHub))
-	handle("GET", "/v1/hubs/{hub}/devices", s.answer(s.listDevices))
-	handle("GET", device, s.answer(s.getDevice))
-	handle("DELETE", device, s.answer(s.deleteDevice))
-	handle("POST", device+"/enable", s.answer(s.enableDevice))
-	handle("POST", device+"/disable", s.answer(s.disableDevice))
-	handle("POST", device+"/end-sessions", s.answer(s.endSessions))
-	handle("GET", "/v1/sessions", s.answer(s.listSessions))
-	handle("POST", "/v1/explain", s.answer(s.explain))
-	handle("GET", "/v1/events", s.streamEvents)
-	handle("POST", "/v1/store/backup", s.streamBackup)
 	for path, methods := range allowed {
 		allow := strings.Join(methods, ", ")
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -47,24 +45,6 @@ func (s *Server) routes() http.Handler {
 		s.fail(w, r, &requestError{http.StatusNotFound, "not_found", "there is no " + r.URL.Path})
 	})
 	return mux
-}
-
-// answer bounds a request in size and time and sends what the endpoint says.
-func (s *Server) answer(e endpoint) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		value, err := e(r.WithContext(ctx))
-		switch {
-		case err != nil:
-			s.fail(w, r, err)
-		case value == nil:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			sendJSON(w, http.StatusOK, value)
-		}
-	}
 }
 
 // requestError is a failure that is the caller's, or nobody's; its text is made
@@ -90,6 +70,7 @@ var failures = []struct {
 	text   string
 }{
 	{provision.ErrNotFound, http.StatusNotFound, "not_found", ""},
+	{access.ErrDenied, http.StatusForbidden, "denied", ""},
 	{provision.ErrExists, http.StatusConflict, "exists", ""},
 	{provision.ErrHubChanged, http.StatusConflict, "conflict", "the hub changed meanwhile: try again"},
 	{provision.ErrStoreChanged, http.StatusServiceUnavailable, "store_changed", "the store is not the one hubgate started with: nothing is changed in it; restart hubgate if that is meant"},
@@ -130,8 +111,16 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	sendError(w, row.status, row.code, text)
 }
 
+// Failure is every answer that is no success.
+type Failure struct {
+	// Error is a code for programs.
+	Error string `json:"error"`
+	// Message is for people: what is wrong, and what to do.
+	Message string `json:"message"`
+}
+
 func sendError(w http.ResponseWriter, status int, code, text string) {
-	sendJSON(w, status, map[string]string{"error": code, "message": text})
+	sendJSON(w, status, Failure{code, text})
 }
 
 func sendJSON(w http.ResponseWriter, status int, value any) {

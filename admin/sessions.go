@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -61,6 +62,24 @@ func showSessions(hub provision.Hub, sessions []provision.Session) []Session {
 		shown[i] = showSession(hub, s)
 	}
 	return shown
+}
+
+func (s *Server) sessionRoutes() []route {
+	return []route{
+		{
+			method: "GET", path: "/v1/sessions", id: "listSessions", summary: "List live connections, hub by hub",
+			role: access.Viewer, answer: Sessions{Sessions: []Session{exampleSession}}, serve: s.listSessions,
+			query: []parameter{
+				{name: "hub", text: "ID or name of the only hub to list; all if it is not given."},
+				cursorParameter, limitParameter,
+			},
+		},
+		{
+			method: "POST", path: "/v1/hubs/{hub}/devices/{device}/end-sessions", id: "endSessions",
+			summary: "End the connections that a device has now; it may connect again at once",
+			role:    access.Operator, answer: Sessions{Sessions: []Session{exampleSession}}, serve: s.endSessions,
+		},
+	}
 }
 
 // listSessions lists the live sessions of one hub or of all, hub by hub.

@@ -1,0 +1,49 @@
+package admin
+
+import "time"
+
+// Examples of the OpenAPI document. What they are of is its schema.
+
+var (
+	exampleTime = time.Date(2026, 11, 26, 9, 30, 0, 0, time.UTC)
+
+	exampleWhoami = Whoami{Name: "ci", Role: "operator", Version: "1.0.0", Domain: "iot.example.com", Region: "fr-par"}
+
+	exampleCertificate = Certificate{
+		Subject: "CN=Factory CA,O=Example", Issuer: "CN=Factory CA,O=Example", Serial: "3a1f",
+		NotBefore: exampleTime, NotAfter: exampleTime.AddDate(10, 0, 0),
+		Fingerprint: "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592",
+	}
+
+	exampleHub = Hub{
+		ID: "0b7d5c1e-7f7e-4f0c-9d3e-0c1f6f6f1d11", Name: "factory", Enabled: true, AutoProvisioning: true,
+		TrustAnchors: []Certificate{exampleCertificate}, Intermediates: []Certificate{}, Devices: 1250,
+	}
+
+	exampleKey = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+	exampleDevice = Device{
+		ID: "5f3a9c1e-1c7b-8a52-b0d4-3e9a51c0f7aa", HubID: exampleHub.ID, Name: "SN-0001",
+		Description: "auto-provisioned from 192.0.2.7", Enabled: true, ProvisionedFrom: "192.0.2.7",
+		FirstKey: exampleKey, CurrentKey: exampleKey, Anchor: exampleKey, Issuer: exampleKey,
+		IsConnected: true, LastActivityAt: &exampleTime, Version: 1, CreatedAt: exampleTime, UpdatedAt: exampleTime,
+	}
+
+	exampleSession = Session{
+		ID: "f81d4fae-7dec-41d0-a765-00a0c91e6bf6", HubID: exampleHub.ID, HubName: exampleHub.Name,
+		DeviceID: exampleDevice.ID, DeviceName: exampleDevice.Name, Protocol: "tcp", Source: "192.0.2.7",
+		Node: "edge-1", Connection: 42, Confirmed: true, CanBeEnded: true, Since: exampleTime, LastActivityAt: exampleTime,
+	}
+
+	exampleQuestion = Question{
+		Chain: "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n", SNI: "factory.iot.example.com", Protocol: "tcp",
+	}
+
+	exampleExplanation = Explanation{
+		Decision: "deny", Reason: "certificate_expired", Message: "the device certificate has expired",
+		HubID: exampleHub.ID, HubName: exampleHub.Name, Certificate: &exampleCertificate,
+		Steps: []Step{{Name: "verify the chain", Detail: "expired on 2026-11-25"}},
+	}
+
+	exampleEvents = "id: 12:7\ndata: {\"id\":\"…\",\"severity\":\"info\",\"object-type\":\"device\",\"object-name\":\"SN-0001\",\"msg\":\"device was auto-provisioned\"}\n\n"
+)
