@@ -48,6 +48,7 @@ type Config struct {
 	Admin      Admin
 	Metrics    Metrics
 	Log        Log
+	Events     Events
 	// Hubs are the declared hubs.
 	Hubs []provision.Hub
 
@@ -201,7 +202,7 @@ func (l *loader) parse(data []byte) *Config {
 		return nil
 	}
 	top := l.section(root, "", "domain", "store", "store_password_file", "store_ca_file", "redis", "partitions",
-		"authz", "link", "admin", "metrics", "log", "hubs")
+		"authz", "link", "admin", "metrics", "log", "events", "hubs")
 	return l.config(top)
 }
 
@@ -216,6 +217,7 @@ func (l *loader) config(top *section) *Config {
 	c.Admin = l.admin(top, c.Store)
 	c.Metrics = l.metrics(top, c.Authz, c.Link)
 	c.Log = l.log(top)
+	c.Events = l.events(top)
 	c.Hubs = l.hubs(top)
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -162,6 +163,20 @@ func (s *section) integer(key string, otherwise, least, most int) int {
 		return otherwise
 	}
 	return n
+}
+
+// duration reads a time such as 30s, 5m or 1h30m.
+func (s *section) duration(key string, otherwise, least, most time.Duration) time.Duration {
+	if !s.has(key) {
+		return otherwise
+	}
+	node := s.values[key]
+	d, err := time.ParseDuration(node.Value)
+	if node.Kind != yaml.ScalarNode || err != nil || d < least || d > most {
+		s.problem(key, "%s is no time from %s to %s, such as 30s, 5m or 24h", shown(node), least, most)
+		return otherwise
+	}
+	return d
 }
 
 func (s *section) choice(key, otherwise string, choices ...string) string {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -271,6 +272,7 @@ func needRestart(before, after *Config) []string {
 		"link.tls":            !sameFiles(before.Link.TLS, after.Link.TLS),
 		"admin.socket":        before.Admin.Socket != after.Admin.Socket,
 		"metrics.listen":      before.Metrics.Listen != after.Metrics.Listen,
+		"events":              !reflect.DeepEqual(before.Events, after.Events),
 		"log.format":          before.Log.JSON != after.Log.JSON,
 	}
 	maps.DeleteFunc(differ, func(_ string, yes bool) bool { return !yes })

@@ -113,6 +113,24 @@ func provisionedEvent(d Device, from netip.Addr, decision string, now time.Time)
 	}
 }
 
+// Reasons of platform events that no check raises.
+const (
+	// ReasonEventsLost: retention took events before a sink had them.
+	ReasonEventsLost = "events_lost"
+	// ReasonPing: somebody tries whether events arrive.
+	ReasonPing = "ping"
+)
+
+// PlatformEvent is an event that belongs to no hub. Its hub ID and object ID are
+// zero; it is in the partition of the zero hub ID, and for administrators of the
+// whole platform alone.
+func PlatformEvent(reason string, severity Severity, message string, count int, now time.Time) Event {
+	return Event{
+		ID: newID(), SpecVersion: eventSpecVersion, Time: now, Severity: severity,
+		ObjectType: ObjectHub, ObjectID: HubID{}.String(), Message: message, Reason: reason, Count: count,
+	}
+}
+
 // newID returns a UUIDv7 (RFC 9562), which sorts by time.
 func newID() string {
 	return uuid.Must(uuid.NewV7()).String()

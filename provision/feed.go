@@ -171,6 +171,9 @@ func (f *feed) unread() int {
 func (g *Gate) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.store.Watch(ctx, g.feed) })
+	if g.denials != nil {
+		group.Go(func() error { return g.denials.run(ctx) })
+	}
 	group.Go(func() error {
 		for {
 			select {

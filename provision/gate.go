@@ -33,6 +33,14 @@ type GateConfig struct {
 	Sessions Tracker
 	// Changes is told of what may concern whoever is connected. Nil: nobody is.
 	Changes Observer
+	// Denials takes the events that tell of refusals. Nil: none are raised.
+	Denials Announcer
+	// FoldWindow is how long refusals of one hub, reason and source network are
+	// gathered into one event. 0: DefaultFoldWindow.
+	FoldWindow time.Duration
+	// FoldNetworks bounds the source networks that are told apart per hub; the
+	// refusals of others are gathered by reason alone. 0: DefaultFoldNetworks.
+	FoldNetworks int
 	// CachedDevices bounds the devices kept in memory. 0: 100,000.
 	CachedDevices int
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
@@ -57,6 +65,7 @@ type Gate struct {
 	verdicts *trust.Cache
 	feed     *feed
 	sessions Tracker
+	denials  *denials // nil: none are told
 	learning singleflight.Group
 
 	hubLocks []sync.Mutex // by partition
@@ -111,6 +120,9 @@ func NewGate(c GateConfig) (*Gate, error) {
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
 	}
+	if c.Denials != nil {
+		g.denials = newDenials(c)
+	}
 	if g.metrics, err = newMetrics(c.Registerer, g); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -137,6 +149,9 @@ func (g *Gate) Admit(ctx context.Context, c Connection) (d Decision) {
 			took := time.Since(start)
 			g.metrics.observe(c.Protocol, d, took)
 			g.logDecision(ctx, c, d, took)
+			if d.Reason.Outcome() == Deny {
+				g.denied(c, d)
+			}
 		}
 	}()
 	return g.admit(ctx, c, id)

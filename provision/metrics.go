@@ -71,8 +71,12 @@ func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
 		}
 		return 0
 	})
+	collectors := []prometheus.Collector{m.checks, m.duration, m.provisioned, m.store, m.verdicts, up, anchorExpiry{g}}
+	if g.denials != nil {
+		collectors = append(collectors, g.denials.folded, g.denials.dropped)
+	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.checks, m.duration, m.provisioned, m.store, m.verdicts, up, anchorExpiry{g}} {
+	for _, c := range collectors {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
