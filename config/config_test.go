@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hubgate/hubgate/provision"
 )
@@ -83,6 +84,22 @@ func TestFull(t *testing.T) {
 		Admin:   Admin{Socket: "/run/hubgate/admin.sock"},
 		Metrics: Metrics{Listen: "[::]:9193"},
 		Log:     Log{Level: slog.LevelWarn, JSON: true},
+		Events: Events{
+			Retention: Retention{MaxAge: 72 * time.Hour, Delivered: 30 * time.Minute, MaxEvents: 5000},
+			Denials:   Denials{Window: 30 * time.Second, Networks: 16},
+			Tries:     3,
+			Log:       &EventLog{Severity: provision.SeverityError},
+			MQTT: []EventMQTT{{
+				Name: "broker", URL: "mqtts://broker.example.com", V311: true, ClientID: "gate",
+				Username: "hubgate", PasswordFile: dir + "/mqtt.password",
+				TLS:   ClientTLS{CA: dir + "/envoy-ca.pem", Cert: dir + "/authz.crt", Key: dir + "/authz.key"},
+				Topic: "iot/{hub_id}/{reason}", HubPrefixes: true, Severity: provision.SeverityError, Timeout: 5 * time.Second,
+			}},
+			Webhooks: []EventWebhook{{
+				Name: "billing", URL: "https://billing.example.com/hubgate", SecretFile: dir + "/hook.secret", TokenFile: dir + "/hook.token",
+				TLS: ClientTLS{CA: dir + "/envoy-ca.pem"}, Severity: provision.SeverityError, Timeout: 3 * time.Second,
+			}},
+		},
 		Hubs: []provision.Hub{
 			{
 				ID: provision.DeclaredHubID("factory"), Name: "factory", Declared: "testdata/full.yaml",
@@ -98,8 +115,8 @@ func TestFull(t *testing.T) {
 	if want.Hubs[1].ID, err = provision.ParseHubID("0b7d5c1e-7f0e-4d53-9d4e-0d9a4b0f7c11"); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.sources) != 9 {
-		t.Errorf("%d files are remembered, want the configuration and the 8 it names", len(c.sources))
+	if len(c.sources) != 12 {
+		t.Errorf("%d files are remembered, want the configuration and the 11 it names", len(c.sources))
 	}
 	c.sources = nil
 	if !reflect.DeepEqual(c, want) {

@@ -13,15 +13,18 @@ import (
 )
 
 func newConfig(std streams) *cobra.Command {
+	online := false
 	check := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Tell every mistake in a configuration file",
 		Long: `Read a configuration file and the files it names, and tell every mistake at
-once: file:line: key: what is wrong, what to write instead. The store is not
-opened and nothing is changed.`,
-		Example: `  hubgate config check hubgate.yaml`,
-		Args:    args("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+once: file:line: key: what is wrong, what to write instead. Nothing is opened and
+nothing is changed. With --online, the store is asked, and each sink of events
+gets an event with the reason ping.`,
+		Example: `  hubgate config check hubgate.yaml
+  hubgate config check --online hubgate.yaml`,
+		Args: args("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := config.Load(args[0])
 			var problems config.Problems
 			if errors.As(err, &problems) {
@@ -33,9 +36,13 @@ opened and nothing is changed.`,
 			if err != nil {
 				return err
 			}
-			return printConfig(std.out, c)
+			if err := printConfig(std.out, c); err != nil || !online {
+				return err
+			}
+			return checkOnline(cmd.Context(), std.out, c)
 		},
 	}
+	check.Flags().BoolVar(&online, "online", false, "ask the store, and send every sink of events a ping")
 	return newGroup("config", "Check a configuration file", check)
 }
 
@@ -65,6 +72,13 @@ func printConfig(w io.Writer, c *config.Config) error {
 	t.row("metrics", c.Metrics.Listen)
 	t.row("socket", c.Admin.Socket)
 	t.row("domain", domain)
+	for i, sink := range sinkSummaries(c.Events) {
+		label := ""
+		if i == 0 {
+			label = "events"
+		}
+		t.row(label, sink)
+	}
 	if len(c.Hubs) == 0 {
 		t.row("hubs", "none: no device can connect until one is declared under hubs:")
 	}
@@ -76,6 +90,24 @@ func printConfig(w io.Writer, c *config.Config) error {
 		t.row(label, hubSummary(h))
 	}
 	return t.print(w)
+}
+
+func sinkSummaries(c config.Events) []string {
+	var sinks []string
+	if c.Log != nil {
+		sinks = append(sinks, "log")
+	}
+	for _, m := range c.MQTT {
+		sinks = append(sinks, m.Name+": "+m.URL)
+	}
+	for _, w := range c.Webhooks {
+		text := w.Name + ": " + w.URL
+		if w.SecretFile == "" {
+			text += " (not signed)"
+		}
+		sinks = append(sinks, text)
+	}
+	return sinks
 }
 
 func hubSummary(h provision.Hub) string {

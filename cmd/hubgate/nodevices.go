@@ -12,6 +12,8 @@ import (
 type noDevices struct {
 	provision.DeviceRegistry // never reached: explain is all that is asked
 	provision.Outbox
+	provision.Announcer
+	provision.Cursors
 	provision.Sessions
 }
 

@@ -12,12 +12,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hubgate/hubgate/admin"
 	"github.com/hubgate/hubgate/authz"
 	"github.com/hubgate/hubgate/config"
+	"github.com/hubgate/hubgate/events"
 	"github.com/hubgate/hubgate/internal/tlsfiles"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/session"
@@ -102,6 +104,7 @@ type server struct {
 	watcher *config.Watcher
 	authz   *authz.Server
 	admin   *admin.Server
+	events  *events.Relays
 	probes  *probes
 	linkTLS *tls.Config // nil: none
 	// listeners, bound
@@ -146,8 +149,12 @@ func (s *server) make() (err error) {
 	s.gate, err = provision.NewGate(provision.GateConfig{
 		Store: s.store, Domain: s.config.Domain, Logger: s.log, Registerer: registry,
 		Sessions: s.tracker, Changes: s.tracker,
+		Denials: s.store, FoldWindow: s.config.Events.Denials.Window, FoldNetworks: s.config.Events.Denials.Networks,
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.makeEvents(registry); err != nil {
 		return err
 	}
 	s.probes = &probes{registry: registry, ready: s.gate.Ready, log: s.log}
@@ -172,6 +179,23 @@ func (s *server) make() (err error) {
 	s.admin, err = admin.New(admin.Config{Gate: s.gate, Store: s.store, Backup: s.store.backup, Logger: s.log})
 	return err
 }
+
+// makeEvents makes what brings events to their sinks.
+func (s *server) makeEvents(registry prometheus.Registerer) error {
+	c := s.config.Events
+	sinks, err := newSinks(c, s.hubSettings, s.log)
+	if err != nil {
+		return err
+	}
+	s.events, err = events.New(events.Config{
+		Store: s.store, Sinks: sinks, Logger: s.log, Registerer: registry, Refusals: c.Tries,
+		Retention: events.Retention{MaxAge: c.Retention.MaxAge, Delivered: c.Retention.Delivered},
+	})
+	return err
+}
+
+// hubSettings is what a hub's owner set of its events.
+func (s *server) hubSettings(provision.HubID) events.HubSettings { return events.HubSettings{} }
 
 func denyDetail(c *config.Config) authz.DenyDetail {
 	if c.Authz.Opaque {
@@ -220,14 +244,31 @@ func (s *server) run(ctx context.Context) error {
 			return err
 		}
 		s.announce()
+		start(s.events.Run)
 		start(s.gate.Run)
 		start(func(ctx context.Context) error { return s.tracker.Run(ctx, s.gate) })
 		start(s.watcher.Run)
 		start(s.followReadiness)
 		start(s.followHangups)
-		return s.serveFront(ctx, background)
+		err := s.serveFront(ctx, background)
+		s.flush(background)
+		return err
 	})
 	return group.Wait()
+}
+
+// flush tells of the last denials and gives the sinks, while they still run, what
+// they do not have yet. What they do not take now, they get later.
+func (s *server) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	err := s.gate.FlushDenials(ctx)
+	if err == nil {
+		err = s.events.Flush(ctx)
+	}
+	if err != nil {
+		s.log.Warn("not all events have reached their sinks; they are relayed at the next start", "error", err)
+	}
 }
 
 // serveFront answers Envoy and administrators until the context ends, or the

@@ -31,6 +31,8 @@ type storeMethods interface {
 	provision.Store
 	provision.DeviceRegistry
 	provision.Outbox
+	provision.Announcer
+	provision.Cursors
 	provision.Sessions
 }
 
@@ -40,13 +42,8 @@ func openStore(ctx context.Context, c *config.Config, owner string, log *slog.Lo
 	if c.Store.Path != "" {
 		return openBolt(c, owner)
 	}
-	options := redisstore.Config{
-		URL: c.Store.URL, Password: string(c.Store.Password), Partitions: c.Partitions, Logger: log,
-		SentinelUsername: c.Store.SentinelUsername, SentinelPassword: string(c.Store.SentinelPassword),
-		WaitReplicas: c.Store.WaitReplicas,
-	}
-	var err error
-	if options.TLS, err = redisTLS(c.Store); err != nil {
+	options, err := redisOptions(c, log)
+	if err != nil {
 		return nil, err
 	}
 	s, err := redisstore.Open(ctx, options)
@@ -56,8 +53,18 @@ func openStore(ctx context.Context, c *config.Config, owner string, log *slog.Lo
 	return &store{storeMethods: s, run: idle, close: s.Close, name: c.Store.URL}, nil
 }
 
+func redisOptions(c *config.Config, log *slog.Logger) (redisstore.Config, error) {
+	tls, err := redisTLS(c.Store)
+	return redisstore.Config{
+		URL: c.Store.URL, Password: string(c.Store.Password), Partitions: c.Partitions, Logger: log,
+		SentinelUsername: c.Store.SentinelUsername, SentinelPassword: string(c.Store.SentinelPassword),
+		WaitReplicas: c.Store.WaitReplicas, Retention: c.Events.Retention.MaxEvents, TLS: tls,
+	}, err
+}
+
 func openBolt(c *config.Config, owner string) (*store, error) {
-	s, err := boltstore.Open(boltstore.Config{Path: c.Store.Path, Owner: owner, Partitions: c.Partitions})
+	s, err := boltstore.Open(boltstore.Config{Path: c.Store.Path, Owner: owner, Partitions: c.Partitions,
+		Retention: c.Events.Retention.MaxEvents})
 	if err != nil {
 		return nil, err
 	}

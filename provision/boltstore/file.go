@@ -62,6 +62,15 @@ func openFile(path string, timeout time.Duration) (*bbolt.DB, error) {
 	return db, nil
 }
 
+// Check tells whether the file could be opened: ErrInUse if another process has
+// it. It changes nothing.
+func Check(path string) error {
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		return err
+	}
+	return inspect(path, DefaultLockTimeout, func(*bbolt.Tx) error { return nil })
+}
+
 // inspect opens a file that nobody writes to, makes sure that it is a whole
 // store of a schema that we know, and looks at it.
 func inspect(path string, timeout time.Duration, look func(*bbolt.Tx) error) (err error) {

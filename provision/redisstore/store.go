@@ -40,6 +40,31 @@ type Store struct {
 // (too old, evicting), and pins the store's ID, founding the store if there is
 // none. A server that does not answer is ErrUnavailable.
 func Open(ctx context.Context, c Config) (*Store, error) {
+	s, err := newStore(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.inspect(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.pin(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Check tells whether the server answers and could hold a store. It changes
+// nothing.
+func Check(ctx context.Context, c Config) error {
+	s, err := newStore(c)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.inspect(ctx), s.Close())
+}
+
+// newStore makes a store that has not connected yet.
+func newStore(c Config) (*Store, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
@@ -52,7 +77,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		// The client would connect as the default user instead.
 		return nil, errors.New("store URL: it names a user, and no password is given")
 	}
-	s := &Store{
+	return &Store{
 		client: c.client(t, c.Connections, c.Timeout),
 		// In a cluster each partition has a reader, and all may be on one node.
 		feed:      c.client(t, c.Partitions+1, feedTimeout),
@@ -64,14 +89,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		log:       c.Logger,
 		now:       c.Now,
 		foreign:   make([]atomic.Bool, c.Partitions),
-	}
-	if err := s.inspect(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if err := s.pin(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	}, nil
 }
 
 // Close ends the connections.
