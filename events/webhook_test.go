@@ -120,22 +120,24 @@ func TestDeadLetter(t *testing.T) {
 // TestRejected: what is wrong with us or the address costs no event.
 func TestRejected(t *testing.T) {
 	t.Parallel()
-	var tries atomic.Int32
-	r := newReceiver(t)
 	statuses := []int{401, 403, 404, 410, 500, 503, 429, 302}
-	r.set(func(w http.ResponseWriter, _ *http.Request, _ provision.Event) bool {
-		n := int(tries.Add(1)) - 1
-		if n >= len(statuses) {
+	failed := map[string]bool{}
+	r := newReceiver(t)
+	r.set(func(w http.ResponseWriter, _ *http.Request, e provision.Event) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if failed[e.ID] {
 			return false
 		}
+		failed[e.ID] = true
 		w.Header().Set("Location", "/elsewhere")
-		w.WriteHeader(statuses[n])
+		w.WriteHeader(statuses[len(failed)-1])
 		return true
 	})
 	store := openBolt(t, boltstore.Config{})
 	running := relay(t, store, func(c *events.Config) { c.Refusals = 1 }, r.sink(t, "a"))
 	s := newSource(t, store)
-	s.make(2)
+	s.make(len(statuses))
 	r.has(s)
 	if n := running.metric("hubgate_events_dead_letters_total", "webhook:a"); n != 0 {
 		t.Errorf("%v dead letters", n)
