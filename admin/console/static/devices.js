@@ -2,7 +2,7 @@
 // document holds only the rows in view, however long the list is.
 
 import { get } from "./api.js";
-import { badge, count, fill, h, link, plural, problem, time } from "./dom.js";
+import { badge, briefTime, count, fill, h, link, plural, problem } from "./dom.js";
 import { showDevice } from "./device.js";
 
 const pageSize = 200;
@@ -36,8 +36,8 @@ export function showDevices(panel, frame, signal, rest) {
     options.map(([value, text]) => h("option", { value }, text)));
   const summary = h("span", { class: "muted", role: "status", id: "device-summary" });
   const trouble = h("div");
-  const above = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: 6 }));
-  const below = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: 6 }));
+  const above = h("tr", { class: "space", "aria-hidden": "true" }, h("td"));
+  const below = h("tr", { class: "space", "aria-hidden": "true" }, h("td"));
   const body = h("tbody", {}, above, below);
   const table = h("table", { class: "devices", "aria-label": "Devices" },
     h("thead", {}, h("tr", {},
@@ -174,7 +174,7 @@ export function showDevices(panel, frame, signal, rest) {
     const [state, connection, activity] = [h("td"), h("td"), h("td", { class: "wide" })];
     const element = h("tr", { "data-device": d.id }, h("th", { scope: "row" }, name, fresh), state, connection, activity,
       h("td", { class: "wide" }, d.provisioned_from ? h("code", {}, d.provisioned_from) : h("span", { class: "muted" }, "–")),
-      h("td", { class: "wide" }, time(d.created_at)));
+      h("td", { class: "wide" }, briefTime(d.created_at)));
     let was = "";
     return {
       element,
@@ -188,7 +188,7 @@ export function showDevices(panel, frame, signal, rest) {
         was = now;
         fill(state, d.enabled ? h("span", { class: "muted" }, "Enabled") : badge("error", "Disabled"));
         fill(connection, h("span", { class: d.is_connected ? "dot on" : "dot" }, d.is_connected ? "Connected" : "–"));
-        fill(activity, d.is_connected ? time(d.last_activity_at) : h("span", { class: "muted" }, "–"));
+        fill(activity, d.is_connected ? briefTime(d.last_activity_at) : h("span", { class: "muted" }, "–"));
       },
     };
   }
@@ -296,7 +296,8 @@ export function showDevices(panel, frame, signal, rest) {
     mine.closed.then(() => {
       if (open !== mine) return;
       open = null;
-      if (!signal.aborted) location.hash = frame.path("devices");
+      // Unless somebody went elsewhere meanwhile.
+      if (location.hash === frame.path("devices", mine.id)) location.hash = frame.path("devices");
       drawn.get(mine.id)?.element.querySelector("a").focus();
       refreshSoon();
     });

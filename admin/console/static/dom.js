@@ -29,6 +29,8 @@ export const link = (place, attributes, ...children) => h("a", { ...attributes, 
 export const place = (...parts) => "#/" + parts.map(encodeURIComponent).join("/");
 
 const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+// brief is for tables: the year, if it is needed, is in the title.
+const brief = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const localDate = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const number = new Intl.NumberFormat();
 
@@ -45,7 +47,12 @@ export function time(iso, style = local) {
   return h("time", { datetime: iso, title: utc }, style.format(at));
 }
 
+export const briefTime = (iso) => time(iso, brief);
+
 export const date = (iso) => time(iso, localDate);
+
+// marked shows what stands between backquotes as code.
+export const marked = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 
 export const badge = (kind, text, title) => h("span", { class: "badge " + kind, title }, text);
 
@@ -137,7 +144,7 @@ export async function confirm(title, consequences, label, act, { danger = false,
   let done = false;
   const trouble = h("div");
   const typed = h("input", { type: "text", autocomplete: "off", spellcheck: "false" });
-  const go = h("button", { type: "submit", class: danger ? "danger" : "primary" }, label);
+  const go = h("button", { type: "submit", class: danger ? "danger solid" : "primary" }, label);
   const open = dialog(title, { class: "small" },
     h("form", {
       onsubmit: async (e) => {

@@ -1,6 +1,6 @@
 // A hub's events, newest first, as they come.
 
-import { count, fill, h, link, notice, time } from "./dom.js";
+import { briefTime, count, fill, h, link, notice } from "./dom.js";
 
 // drawn bounds the rows in the document.
 const drawn = 200;
@@ -58,7 +58,7 @@ export function showEvents(panel, frame, signal) {
       ? link(frame.path("devices", e["object-id"]), {}, e["object-name"] || e["object-id"])
       : device ? e["object-name"] || "–" : "hub";
     return h("tr", { class: e.severity === "error" ? "error" : null },
-      h("td", { class: "when" }, time(e.time)),
+      h("td", { class: "when" }, briefTime(e.time)),
       h("td", {}, h("span", { class: "severity " + (e.severity === "error" ? "error" : "info") }, e.severity)),
       h("td", { class: "object" }, what),
       h("td", { class: "message" }, e.msg, e.count > 1 && h("span", { class: "badge off" }, `× ${count(e.count)}`)),

@@ -2,7 +2,7 @@
 // Nothing is created, learned or counted for it.
 
 import { may, me, post } from "./api.js";
-import { badge, busy, date, field, fill, h, link, notice, place, problem } from "./dom.js";
+import { badge, busy, date, field, fill, h, link, marked, notice, place, problem } from "./dom.js";
 
 export function showExplain(panel, frame, signal) {
   const chain = h("textarea", { rows: 8, spellcheck: "false", autocomplete: "off", id: "explain-chain", placeholder: "-----BEGIN CERTIFICATE-----" });
@@ -42,7 +42,7 @@ export function showExplain(panel, frame, signal) {
       h("div", { class: "row" }, h("h2", {}, { allow: "It gets in", deny: "It is refused" }[e.decision] ?? "hubgate or its set-up failed"), badge(allow ? "ok" : "error", e.reason)),
       h("p", {}, "The device sees: ", h("em", {}, e.message)),
       e.detail && h("p", { class: "detail" }, e.detail),
-      e.remedy && notice("info", h("strong", {}, "What to do: "), e.remedy),
+      e.remedy && notice("info", h("strong", {}, "What to do: "), marked(e.remedy)),
       (e.hub_name || e.device_name) && h("dl", { class: "pairs" },
         e.hub_name && [h("dt", {}, "Hub"), h("dd", {}, link(place("hubs", e.hub_name), {}, e.hub_name), e.hub_id !== frame.hub.id && badge("warn", "another hub"))],
         e.device_name && [h("dt", {}, "Device"), h("dd", {}, e.device_name)]),

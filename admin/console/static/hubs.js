@@ -13,7 +13,7 @@ export function showHubs(root, signal) {
   document.title = "Hubs – hubgate";
   let hubs = [];
   const search = h("input", { type: "search", id: "hub-search", placeholder: "Name or ID", "aria-label": "Search hubs by name or ID", oninput: () => list() });
-  const summary = h("p", { class: "muted", role: "status" });
+  const summary = h("div", { class: "muted summary", role: "status" });
   const body = h("div");
   const heading = h("h1", { tabindex: -1 }, "Hubs");
   fill(root,
