@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"slices"
@@ -11,149 +12,187 @@ import (
 
 // BenchmarkModule compares an Envoy with the library to one without it, before
 // the same hubgate and broker: memory, memory per open session, connections per
-// second, messages per second. Both take turns, and what is reported are
-// medians, as nobody has a machine to himself; for the same reason it says how
-// much processor time each Envoy took.
+// second, messages per second. Nobody has a machine to himself, so there are
+// many short rounds, in which the two take turns at going first; what is
+// reported are medians over the pairs of rounds, with the quartiles beside
+// them. For the same reason it says how much processor time Envoy itself took,
+// which others change less.
 //
 //	go test -run '^$' -bench Module -benchtime 1x ./e2e/sessions
 func BenchmarkModule(b *testing.B) {
 	const (
-		rounds      = 15
+		pairs       = 30
 		sessions    = 1000
-		connections = 200 // per round
-		messages    = 20_000
+		connections = 160    // per round
+		messages    = 12_000 // per round, each through Envoy twice
 	)
 	h := startHubgate(b, onBolt(b))
-	broker, backend := startBroker(b), startBackend(b)
+	broker, backend := startBroker(b, allTopics), startBackend(b)
 	f := h.fleet(b)
-	sides := []*side{{name: "without"}, {name: "with"}}
-	for i, s := range sides {
-		c := edgeConfig{authz: h.authz, broker: broker, backend: backend}
-		if i == 1 {
-			c.link = h.link
-		}
-		s.edge = startEdge(b, c)
-		time.Sleep(time.Second)
-		s.base = s.edge.rss(b)
+	without := &side{name: "without", config: edgeConfig{authz: h.authz, broker: broker, backend: backend}}
+	with := &side{name: "with", config: edgeConfig{authz: h.authz, broker: broker, backend: backend, link: h.link}}
+	sides := []*side{without, with}
+	for _, s := range sides {
+		s.edge = startEdge(b, s.config)
 	}
 	// Without the library the line has to be known.
-	teacher := must(f.device(b, "teacher").dial(sides[1].edge, dialing{}))(b)
-	teacher.close()
+	must(f.device(b, "teacher").dial(with.edge, dialing{}))(b).close()
+	for _, s := range sides {
+		for i := range 8 {
+			s.devices = append(s.devices, f.device(b, fmt.Sprintf("%s-%d", s.name, i)))
+		}
+	}
 	for b.Loop() {
 		for _, s := range sides {
-			warm := f.crowd(b, s.edge, "warm-"+s.name, 100)
-			before := s.edge.rss(b)
-			f.crowd(b, s.edge, "open-"+s.name, sessions)
-			s.each = float64(s.edge.rss(b)-before) / sessions
-			_ = warm
+			s.started = s.edge.settled(b)
+			s.connect(b, 800)
+			s.pass(b, messages)
+			s.connects, s.passes = nil, nil
 		}
-		for i := range rounds {
-			for _, s := range sides {
-				start := s.edge.cpu(b)
-				s.connects = append(s.connects, s.connect(b, f, connections, i))
-				middle := s.edge.cpu(b)
-				s.passes = append(s.passes, s.pass(b, f, messages, i))
-				s.connecting += middle - start
-				s.passing += s.edge.cpu(b) - middle
+		for _, s := range sides {
+			before := s.edge.settled(b)
+			f.crowd(b, s.edge, "open-"+s.name, sessions)
+			s.each = float64(s.edge.settled(b)-before) / sessions
+		}
+		for i := range pairs {
+			order := slices.Clone(sides)
+			if i%2 == 1 {
+				slices.Reverse(order)
+			}
+			for _, s := range order {
+				s.connect(b, connections)
+			}
+			for _, s := range order {
+				s.pass(b, messages)
 			}
 		}
 	}
-	ratio := func(of func(*side) []float64) (with, without, quotient float64) {
-		var q []float64
-		one, two := of(sides[0]), of(sides[1])
-		for i := range one {
-			q = append(q, two[i]/one[i])
-		}
-		return median(two), median(one), median(q)
-	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(float64(sides[1].base-sides[0].base)/(1<<20), "MiB-more")
-	b.ReportMetric(sides[1].each-sides[0].each, "B-more/session")
-	with, without, q := ratio(func(s *side) []float64 { return s.connects })
-	b.ReportMetric(q, "x-connections")
-	b.Logf("connections/s: with %.0f, without %.0f", with, without)
-	with, without, q = ratio(func(s *side) []float64 { return s.passes })
-	b.ReportMetric(q, "x-messages")
-	b.Logf("messages/s: with %.0f, without %.0f", with, without)
-	b.ReportMetric(float64(sides[1].connecting)/float64(sides[0].connecting), "x-cpu/connection")
-	b.ReportMetric(float64(sides[1].passing)/float64(sides[0].passing), "x-cpu/message")
-	for _, s := range sides {
-		b.Logf("%s: Envoy's processor time, a connection %s, a message %s",
-			s.name, s.connecting/(rounds*connections), s.passing/(rounds*messages))
-		b.Logf("%s: RSS at start %.1f MiB, %.0f B per session; connections/s %.0f; messages/s %.0f",
-			s.name, float64(s.base)/(1<<20), s.each, s.connects, s.passes)
+	b.ReportMetric(float64(with.started-without.started)/(1<<20), "MiB-more")
+	b.Logf("RSS after the start: with %.1f MiB, without %.1f", float64(with.started)/(1<<20), float64(without.started)/(1<<20))
+	chain := base64.StdEncoding.EncodedLen(len(with.devices[0].cert.Certificate[0])) + 1 + base64.StdEncoding.EncodedLen(len(with.devices[0].cert.Certificate[1]))
+	b.ReportMetric(with.each-without.each-float64(chain), "B-more/session")
+	b.Logf("RSS per session: with %.0f B (%d of it the chain), without %.0f", with.each, chain, without.each)
+	compare := func(what, metric string, of func(*side) []measure) {
+		var rates, costs []float64
+		for i, m := range of(without) {
+			rates = append(rates, of(with)[i].rate/m.rate)
+			costs = append(costs, of(with)[i].cost-m.cost)
+		}
+		b.ReportMetric(quartile(rates, 2), "x-"+metric+"/s")
+		ratio := quartile(pick(of(with), cost), 2) / quartile(pick(of(without), cost), 2)
+		b.ReportMetric(ratio, "x-cpu/"+metric)
+		b.Logf("%s/s: ratio %s; with %s; without %s", what, spread(rates, "%.3f"), spread(pick(of(with), rate), "%.0f"), spread(pick(of(without), rate), "%.0f"))
+		b.Logf("Envoy's processor time per %s, µs: ratio %.3f; more %s; with %s; without %s",
+			metric, ratio, spread(costs, "%.2f"), spread(pick(of(with), cost), "%.2f"), spread(pick(of(without), cost), "%.2f"))
 	}
+	compare("connections", "connection", func(s *side) []measure { return s.connects })
+	compare("messages", "message", func(s *side) []measure { return s.passes })
 }
 
 // side is one of the two Envoys.
 type side struct {
 	name             string
+	config           edgeConfig
 	edge             *edge
-	base             int
+	devices          []*device
+	started          int // RSS
 	each             float64
-	connects, passes []float64
-	// Processor time that Envoy took for them.
-	connecting, passing time.Duration
+	connects, passes []measure
 }
 
-// connect makes connections, each by a device of its own that is known, and
-// gives how many there were in a second.
-func (s *side) connect(b *testing.B, f *fleet, n, round int) float64 {
-	const workers = 8
-	devices := make([]*device, workers)
-	for i := range devices {
-		devices[i] = f.device(b, fmt.Sprintf("connects-%d-%d", i, round))
-	}
-	var group sync.WaitGroup
-	began := time.Now()
-	for _, d := range devices {
-		group.Go(func() {
-			for range n / workers {
-				c, err := d.dial(s.edge, dialing{})
-				if err != nil {
-					b.Errorf("%s, %s: %v", s.name, d.name, err)
-					return
+// measure is a round: how many there were in a second, and the time that Envoy
+// computed for one, in microseconds.
+type measure struct{ rate, cost float64 }
+
+func rate(m measure) float64 { return m.rate }
+func cost(m measure) float64 { return m.cost }
+
+func (s *side) measure(b *testing.B, n int, run func()) measure {
+	began, cpu := time.Now(), s.edge.cpu(b)
+	run()
+	took, used := time.Since(began), s.edge.cpu(b)-cpu
+	return measure{rate: float64(n) / took.Seconds(), cost: float64(used.Nanoseconds()) / 1e3 / float64(n)}
+}
+
+// connect makes connections, by devices that are known, and ends them.
+func (s *side) connect(b *testing.B, n int) {
+	s.connects = append(s.connects, s.measure(b, n, func() {
+		var group sync.WaitGroup
+		for _, d := range s.devices {
+			group.Go(func() {
+				for range n / len(s.devices) {
+					c, err := d.dial(s.edge, dialing{})
+					if err != nil {
+						b.Errorf("%s, %s: %v", s.name, d.name, err)
+						return
+					}
+					c.close()
 				}
-				c.close()
-			}
-		})
-	}
-	group.Wait()
-	return float64(n) / time.Since(began).Seconds()
+			})
+		}
+		group.Wait()
+	}))
 }
 
-// pass publishes messages of 100 bytes at QoS 0 and gives how many the broker
-// took in a second.
-func (s *side) pass(b *testing.B, f *fleet, n, round int) float64 {
-	const workers = 4
+// pass publishes messages of 100 bytes at QoS 0 to whom they come from, some at
+// a time.
+func (s *side) pass(b *testing.B, n int) {
+	const workers, ahead = 4, 32
 	var clients []*client
-	for i := range workers {
-		c, err := f.device(b, fmt.Sprintf("sends-%s-%d-%d", s.name, i, round)).dial(s.edge, dialing{})
-		if err != nil {
-			b.Fatal(err)
-		}
+	for _, d := range s.devices[:workers] {
+		c := must(d.dial(s.edge, dialing{}))(b)
 		defer c.close()
+		c.subscribe(b, d.topic("bench"))
 		clients = append(clients, c)
 	}
-	var group sync.WaitGroup
-	began := time.Now()
-	for _, c := range clients {
-		message := packet(0x30, str(c.device.topic("a"))+c.properties()+string(make([]byte, 100)))
-		group.Go(func() {
-			for range n / workers {
-				if _, err := io.WriteString(c.conn, message); err != nil {
-					b.Error(err)
-					return
+	s.passes = append(s.passes, s.measure(b, n, func() {
+		var group sync.WaitGroup
+		for _, c := range clients {
+			message := packet(0x30, str(c.device.topic("bench"))+c.properties()+string(make([]byte, 100)))
+			window := make(chan struct{}, ahead)
+			group.Go(func() {
+				for range n / workers {
+					window <- struct{}{}
+					if _, err := io.WriteString(c.conn, message); err != nil {
+						b.Error(err)
+						return
+					}
 				}
-			}
-			c.ping(b)
-		})
-	}
-	group.Wait()
-	return float64(n) / time.Since(began).Seconds()
+			})
+			group.Go(func() {
+				for range n / workers {
+					select {
+					case <-c.messages:
+						<-window
+					case <-c.closed:
+						b.Errorf("%s: %s is closed", s.name, c.device.name)
+						return
+					case <-time.After(patience):
+						b.Errorf("%s: %s waits for its messages", s.name, c.device.name)
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
+	}))
 }
 
-func median(values []float64) float64 {
+func pick(all []measure, of func(measure) float64) []float64 {
+	var values []float64
+	for _, m := range all {
+		values = append(values, of(m))
+	}
+	return values
+}
+
+// quartile gives the first, the second (the median), or the third.
+func quartile(values []float64, n int) float64 {
 	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
+	return sorted[len(sorted)*n/4]
+}
+
+func spread(values []float64, format string) string {
+	return fmt.Sprintf(format+" ("+format+" to "+format+")", quartile(values, 2), quartile(values, 1), quartile(values, 3))
 }

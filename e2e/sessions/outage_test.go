@@ -22,7 +22,7 @@ func TestOutages(t *testing.T) {
 			t.Parallel()
 			h := startHubgate(t, on(t))
 			w := startWire(t, h.link)
-			c := edgeConfig{authz: h.authz, link: w.address, broker: startBroker(t), backend: startBackend(t)}
+			c := edgeConfig{authz: h.authz, link: w.address, broker: startBroker(t, ownTopics), backend: startBackend(t)}
 			e := startEdge(t, c)
 			t.Run("link cut", func(t *testing.T) { linkCut(t, h, e, w) })
 			t.Run("hubgate restarted", func(t *testing.T) { hubgateRestarted(t, h, e) })
@@ -124,7 +124,7 @@ func TestHotRestart(t *testing.T) {
 	h := startHubgate(t, onBolt(t))
 	f := h.fleet(t)
 	id := filepath.Join(t.TempDir(), "base-id")
-	e := startEdge(t, edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t), backend: startBackend(t)},
+	e := startEdge(t, edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t, ownTopics), backend: startBackend(t)},
 		"--use-dynamic-base-id", "--base-id-path", id, "--restart-epoch", "0")
 	old, banned := f.device(t, "old").connect(t, e, dialing{}), f.device(t, "banned").connect(t, e, dialing{})
 	moves := f.device(t, "moves")

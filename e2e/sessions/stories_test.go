@@ -14,7 +14,7 @@ type site struct {
 func newSite(t testing.TB, open storage) *site {
 	t.Helper()
 	h := startHubgate(t, open)
-	return &site{h, startEdge(t, edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t), backend: startBackend(t)})}
+	return &site{h, startEdge(t, edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t, ownTopics), backend: startBackend(t)})}
 }
 
 // stories are what has to be true on every store. Each has hubs of its own and
