@@ -17,7 +17,7 @@ type connection struct {
 	*filter.Filter
 	envoy   C.E
 	writing bool // what the hook is about; else reading
-	length  int
+	length  C.size_t
 
 	mu        sync.Mutex
 	scheduler C.E // nil once the connection is closed
@@ -26,13 +26,24 @@ type connection struct {
 // C and Go see the same fields.
 var _ = [1]byte{}[unsafe.Sizeof(filter.Shared{})-C.sizeof_shared+unsafe.Offsetof(filter.Shared{}.Device)-unsafe.Offsetof(C.shared{}.device)]
 
-// in begins a hook.
-func (c *connection) in(e C.E, writing bool, n C.size_t) *connection {
-	c.envoy, c.writing, c.length = e, writing, int(n)
-	return c
+// find gives the connection, which Go knows from its first hook on.
+func find(m *C.connection) *connection {
+	if m.handle == 0 {
+		m.handle = C.uintptr_t(connections.add(&connection{scheduler: m.scheduler}))
+	}
+	return connections.get(uintptr(m.handle))
 }
 
-func (c *connection) Len() int { return c.length }
+// in begins a hook.
+func (c *connection) in(e C.E, m *C.connection, writing bool, n C.size_t) *connection {
+	c.envoy, c.writing, c.length = e, writing, n
+	if c.Filter == nil {
+		s := cgo.Handle(m.settings.handle).Value().(settings)
+		id := uint64(C.envoy_dynamic_module_callback_network_filter_get_connection_id(e))
+		c.Filter = filter.New(s.Settings, library, id, (*filter.Shared)(unsafe.Pointer(&m.shared)), c)
+	}
+	return c
+}
 
 func (c *connection) Chunks() [][]byte {
 	var n C.size_t
@@ -57,27 +68,22 @@ func (c *connection) Wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.scheduler != nil {
-		C.envoy_dynamic_module_callback_network_filter_scheduler_commit(c.scheduler, 0)
+		C.envoy_dynamic_module_callback_network_filter_scheduler_commit(c.scheduler, C.ordered)
 	}
 }
 
-// sleep makes Wake do nothing any more. It has to come before Envoy begins to
-// drop the filter: a commit holds it for a moment, and would otherwise be the
-// last to, and destroy it on a thread that is not its own.
+// sleep makes Wake do nothing any more.
 func (c *connection) sleep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.scheduler != nil {
-		C.envoy_dynamic_module_callback_network_filter_scheduler_delete(c.scheduler)
-		c.scheduler = nil
-	}
+	c.scheduler = nil
 }
 
 // perform carries out what the filter wants. It returns 1 if the next filter
 // is to get nothing of this hook.
 func (c *connection) perform(a filter.Action) C.int {
 	if a.Take {
-		C.hubgate_drain(c.envoy, C.bool(c.writing), C.size_t(c.length))
+		C.hubgate_drain(c.envoy, C.bool(c.writing), c.length)
 	}
 	if len(a.Put) > 0 {
 		C.hubgate_put(c.envoy, C.bool(c.writing), lend(a.Put))
@@ -112,56 +118,42 @@ func (c *connection) survive(stop *C.int) {
 	}
 }
 
-//export envoy_dynamic_module_on_network_filter_new_connection
-func envoy_dynamic_module_on_network_filter_new_connection(e C.E, m *C.connection) (stop C.int) {
-	c := &connection{}
-	defer c.survive(&stop)
-	c.in(e, false, 0)
-	settings := cgo.Handle(m.settings).Value().(*filter.Settings)
-	id := uint64(C.envoy_dynamic_module_callback_network_filter_get_connection_id(e))
-	c.Filter = filter.New(settings, library, id, (*filter.Shared)(unsafe.Pointer(&m.shared)), c)
-	c.scheduler = C.envoy_dynamic_module_callback_network_filter_scheduler_new(e)
-	C.envoy_dynamic_module_callback_network_set_filter_state_bytes(e, epochState, epoch)
-	m.handle = C.uintptr_t(connections.add(c))
-	return 0
+//export hubgateConnected
+func hubgateConnected(e C.E, m *C.connection) {
+	c := find(m)
+	defer c.survive(nil)
+	c.in(e, m, false, 0)
 }
 
 //export hubgateRead
 func hubgateRead(e C.E, m *C.connection, n C.size_t, end C.bool) (stop C.int) {
-	c := connections.get(uintptr(m.handle))
+	c := find(m)
 	defer c.survive(&stop)
-	return c.perform(c.Read(c.in(e, false, n), bool(end)))
+	return c.perform(c.Read(c.in(e, m, false, n), bool(end)))
 }
 
 //export hubgateWrite
 func hubgateWrite(e C.E, m *C.connection, n C.size_t) (stop C.int) {
-	c := connections.get(uintptr(m.handle))
+	c := find(m)
 	defer c.survive(&stop)
-	return c.perform(c.Write(c.in(e, true, n)))
+	return c.perform(c.Write(c.in(e, m, true, n)))
 }
 
 //export hubgateScheduled
-func hubgateScheduled(e C.E, m *C.connection) {
-	c := connections.get(uintptr(m.handle))
+func hubgateScheduled(e C.E, m *C.connection, late C.bool) {
+	c := find(m)
 	defer c.survive(nil)
-	c.in(e, false, 0)
-	c.perform(c.Scheduled())
-}
-
-//export hubgateConnected
-func hubgateConnected(e C.E, m *C.connection) {
-	c := connections.get(uintptr(m.handle))
-	defer c.survive(nil)
-	c.in(e, false, 0)
-	c.Connected()
+	c.perform(c.in(e, m, false, 0).Scheduled(bool(late)))
 }
 
 //export hubgateClosed
 func hubgateClosed(m *C.connection) {
 	defer rescue()
-	c := connections.get(uintptr(m.handle))
-	c.sleep()
+	c := find(m)
 	connections.remove(uintptr(m.handle))
 	m.handle = 0
-	c.Closed()
+	c.sleep()
+	if c.Filter != nil {
+		c.Closed()
+	}
 }

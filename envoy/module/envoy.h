@@ -1,13 +1,15 @@
 // The part of Envoy's ABI for dynamic modules (v0.2.0, Envoy 1.40) that this
 // library uses. E is a pointer of Envoy's, only passed back to it.
 #pragma once
+#include "fast/chain.h"
 #include "fast/scan.h"
+#include <pthread.h>
 
 typedef void *E;
-typedef struct { const char *ptr; size_t length; } buffer;
 typedef struct { int32_t status, detail; uint8_t alert; bool has_alert; } verdict;
 
 enum { remote_close, local_close }; // the other events are about the handshake
+enum { flush, no_flush };           // how to close
 
 void envoy_dynamic_module_callback_log(int level, buffer text);
 uint32_t envoy_dynamic_module_callback_get_concurrency(void);
@@ -36,10 +38,37 @@ void envoy_dynamic_module_callback_network_filter_scheduler_delete(E scheduler);
 typedef struct { scanner from_device, from_broker; uint32_t active; uint8_t device, broker; } shared;
 enum { ask, pass, scan };
 
-// Our own end of a connection. Its handle is Go's, 0 if Go knows nothing of it.
-typedef struct { shared shared; uintptr_t settings, handle; } connection;
+// Our own end of a connection. Its handle is Go's, 0 as long as Go knows nothing
+// of it: until hubgate has let it in, in front of a broker.
+typedef struct connection connection;
+struct connection {
+  shared shared;
+  struct settings *settings;
+  uintptr_t handle;
+  E scheduler; // NULL once it is closed
+  // Its place among those that have not sent their CONNECT yet.
+  int64_t deadline;
+  connection *before, *after;
+  bool waits;
+};
+
+// Our own end of a filter's configuration. All its connections wait as long, so
+// that the one that began first is the first to be late.
+typedef struct settings {
+  uintptr_t handle;   // Go's
+  int64_t timeout;    // of the CONNECT, in nanoseconds; 0 in front of HTTP
+  pthread_mutex_t mu; // what follows
+  connection *first, *last;
+} settings;
+
+enum { ordered, late }; // why Envoy calls scheduled
 
 #pragma GCC visibility push(hidden)
+extern buffer hubgate_epoch;
+void hubgate_after_go(void);
+settings *hubgate_settings(uintptr_t handle, int64_t timeout);
+// Wakes those that have not sent their CONNECT in time.
+void hubgate_expire(settings *);
 // These change what the next filter gets of a hook's bytes.
 void hubgate_drain(E, bool write, size_t n);
 void hubgate_put(E, bool write, buffer);

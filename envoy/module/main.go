@@ -5,12 +5,17 @@
 //
 //	CGO_ENABLED=1 go build -trimpath -buildmode=c-shared -ldflags '-s -w' -o bin/libhubgate.so ./envoy/module
 //
+// What happens to every connection in the same way is done in C (envoy.c,
+// package fast): a connection enters Go twice, with its CONNECT and at its end.
+// docs/decisions/0005 says why.
+//
 // A panic that leaves a hook would end Envoy, so every hook recovers, and
 // closes the connection it was about.
 package main
 
 // #cgo LDFLAGS: -Wl,--unresolved-symbols=ignore-all
 // #include "envoy.h"
+// #include <stdlib.h>
 import "C"
 
 import (
@@ -18,27 +23,23 @@ import (
 	"log/slog"
 	"runtime/cgo"
 	"runtime/debug"
+	"time"
 	"unsafe"
 
 	_ "github.com/hubgate/hubgate/envoy/module/fast" // its C
 	"github.com/hubgate/hubgate/envoy/module/filter"
 )
 
+// expirePause is how late the end of a connection without a CONNECT may come.
+const expirePause = 250 * time.Millisecond
+
 var (
 	log     = filter.NewLog(writeLog)
 	library = filter.NewLibrary(log)
 
-	// What C keeps, or gets to see in every connection.
-	abi        = C.CString("v0.2.0")
-	digest     = keep("hubgate chain 1") // to change when the validator does
-	answers    = keep("envoy.filters.network.ext_authz")
-	chainState = keep(filter.ChainState)
-	epochState = keep(filter.EpochState)
-	epoch      = keep(library.Epoch())
+	abi     = C.CString("v0.2.0")
+	answers = keep("envoy.filters.network.ext_authz")
 )
-
-// failed is what a hook returns for a configuration that is no good.
-const failed = 0
 
 func main() {} // Envoy never calls it
 
@@ -67,7 +68,11 @@ func rescue() {
 func report(p any) { log.Error("panic", "cause", p, "stack", string(debug.Stack())) }
 
 //export envoy_dynamic_module_on_program_init
-func envoy_dynamic_module_on_program_init() *C.char { return abi }
+func envoy_dynamic_module_on_program_init() *C.char {
+	C.hubgate_after_go()
+	C.hubgate_epoch = keep(library.Epoch())
+	return abi
+}
 
 //export envoy_dynamic_module_on_cert_validator_config_new
 func envoy_dynamic_module_on_cert_validator_config_new(e C.E, name, config C.buffer) C.uintptr_t {
@@ -79,57 +84,58 @@ func envoy_dynamic_module_on_cert_validator_config_new(e C.E, name, config C.buf
 	}
 	if err != nil {
 		log.Error("wrong configuration", "error", err)
-		return failed
+		return 0
 	}
 	return 1 // all validators are alike
 }
 
-//export envoy_dynamic_module_on_cert_validator_config_destroy
-func envoy_dynamic_module_on_cert_validator_config_destroy(m C.uintptr_t) { _ = m }
-
-//export envoy_dynamic_module_on_cert_validator_get_ssl_verify_mode
-func envoy_dynamic_module_on_cert_validator_get_ssl_verify_mode(m C.uintptr_t, handshaker C.bool) C.int {
-	_, _ = m, handshaker
-	return 1 // ask; hubgate tells those who have none
-}
-
-//export envoy_dynamic_module_on_cert_validator_update_digest
-func envoy_dynamic_module_on_cert_validator_update_digest(m C.uintptr_t, out *C.buffer) {
-	_ = m
-	*out = digest
-}
-
-//export envoy_dynamic_module_on_cert_validator_do_verify_cert_chain
-func envoy_dynamic_module_on_cert_validator_do_verify_cert_chain(
-	e C.E, m C.uintptr_t, certificates *C.buffer, n C.size_t, host C.buffer, server C.bool,
-) (v C.verdict) {
-	_, _, _ = m, host, server
-	v.status = 1 // unless nothing panics
-	defer rescue()
-	chain := make([][]byte, n)
-	for i, der := range unsafe.Slice(certificates, int(n)) {
-		chain[i] = view(der)
-	}
-	C.envoy_dynamic_module_callback_cert_validator_set_filter_state(e, chainState, lend(filter.EncodeChain(chain)))
-	return C.verdict{} // let it pass as "not validated": hubgate decides
+// settings are those of a filter.
+type settings struct {
+	*filter.Settings
+	dropped chan struct{} // closed when Envoy has no more use for them
 }
 
 //export envoy_dynamic_module_on_network_filter_config_new
-func envoy_dynamic_module_on_network_filter_config_new(e C.E, name, config C.buffer) C.uintptr_t {
+func envoy_dynamic_module_on_network_filter_config_new(e C.E, name, config C.buffer) *C.settings {
 	_ = e
 	defer rescue()
 	start := !bool(C.envoy_dynamic_module_callback_is_validation_mode())
 	workers := int(C.envoy_dynamic_module_callback_get_concurrency())
-	settings, err := library.Configure(string(view(name)), view(config), start, workers)
+	s, err := library.Configure(string(view(name)), view(config), start, workers)
 	if err != nil {
 		log.Error("wrong configuration", "error", err)
-		return failed
+		return nil
 	}
-	return C.uintptr_t(cgo.NewHandle(settings))
+	own := settings{s, make(chan struct{})}
+	m := C.hubgate_settings(C.uintptr_t(cgo.NewHandle(own)), C.int64_t(s.ConnectTimeout))
+	go expire(m, s.ConnectTimeout, own.dropped)
+	return m
+}
+
+// expire has those closed that do not send a CONNECT in time, and frees m in the
+// end.
+func expire(m *C.settings, timeout time.Duration, dropped <-chan struct{}) {
+	defer C.free(unsafe.Pointer(m))
+	if timeout == 0 {
+		<-dropped
+		return
+	}
+	ticker := time.NewTicker(expirePause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-dropped:
+			return
+		case <-ticker.C:
+			C.hubgate_expire(m)
+		}
+	}
 }
 
 //export envoy_dynamic_module_on_network_filter_config_destroy
-func envoy_dynamic_module_on_network_filter_config_destroy(m C.uintptr_t) {
+func envoy_dynamic_module_on_network_filter_config_destroy(m *C.settings) {
 	defer rescue()
-	cgo.Handle(m).Delete()
+	handle := cgo.Handle(m.handle)
+	close(handle.Value().(settings).dropped)
+	handle.Delete()
 }

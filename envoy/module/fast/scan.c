@@ -6,6 +6,7 @@ bool hubgate_scan(scanner *s, const char *b, size_t n, bool connects) {
     switch (s->part) {
     case hubgate_at_first:
       if (!connects && (c & 0xF0) == 0x10) return false;
+      if ((c & 0xF0) == 0x20) s->greeted = true;
       s->body = 0;
       s->shift = 0;
       s->part = hubgate_in_length;

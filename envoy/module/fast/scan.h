@@ -5,7 +5,7 @@
 
 // A mqtt.Scanner, in its layout.
 enum { hubgate_at_first, hubgate_in_length, hubgate_in_body };
-typedef struct { uint32_t body; uint8_t shift, part; } scanner;
+typedef struct { uint32_t body; uint8_t shift, part; bool greeted; } scanner;
 
 #pragma GCC visibility push(hidden)
 // Reads n bytes on, unless Go has to see them: a packet that is a CONNECT where

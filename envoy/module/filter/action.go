@@ -56,9 +56,7 @@ type Shared struct {
 
 // Hook is what Envoy lends to a hook about bytes, until it returns.
 type Hook interface {
-	// Len is the number of bytes, and Chunks are the pieces that Envoy keeps
-	// them in.
-	Len() int
+	// Chunks are the pieces that Envoy keeps the bytes in.
 	Chunks() [][]byte
 	// Metadata gives a field of hubgate's answer, empty if it has none.
 	Metadata(key string) string

@@ -45,7 +45,6 @@ type Filter struct {
 	pending   []byte // of the CONNECT, while waiting; for the broker, while held
 	version   byte   // of MQTT
 	maxPacket uint32
-	greeted   bool   // the broker's CONNACK has begun to pass
 	order     *order // being carried out
 	timer     *time.Timer
 	waits     uint8 // counts timers: only the last one matters
@@ -71,22 +70,16 @@ type Links interface {
 // at any time.
 type Waker interface{ Wake() }
 
-// New is the filter of a new connection. It uses shared until Closed.
+// New is the filter of a connection, which it uses shared for until Closed. In
+// front of HTTP, that is one whose handshake is done; in front of a broker, one
+// that hubgate has let in.
 func New(settings *Settings, links Links, id uint64, shared *Shared, waker Waker) *Filter {
 	f := &Filter{settings: settings, links: links, id: id, shared: shared, waker: waker, waits: 1}
 	if settings.HTTP {
-		f.phase, shared.Broker = open, Pass
+		f.phase, shared.Device, shared.Broker = open, Pass, Pass
+		f.session = links.Open(link.Open{Connection: id, Protocol: link.HTTP}, f)
 	}
 	return f
-}
-
-// Connected is the hook for the end of the handshake.
-func (f *Filter) Connected() {
-	if f.settings.HTTP {
-		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
-	} else {
-		f.limit(f.settings.ConnectTimeout)
-	}
 }
 
 // Closed is the hook for the connection's end, whoever ended it.
@@ -101,15 +94,6 @@ func (f *Filter) Closed() {
 	f.mu.Unlock()
 	if f.session != nil {
 		f.session.Close()
-	}
-}
-
-func (f *Filter) register(open link.Open) {
-	if f.session == nil && f.phase != closed {
-		f.session = f.links.Open(open, f)
-		if f.settings.HTTP {
-			f.shared.Device = Pass
-		}
 	}
 }
 
@@ -157,10 +141,9 @@ func (f *Filter) unlimit() {
 	f.waits++
 }
 
-// Read is the hook for bytes of the device. hubgate has let it in by then.
+// Read is the hook for bytes of the device.
 func (f *Filter) Read(h Hook, end bool) Action {
 	if f.settings.HTTP && f.phase == open {
-		f.register(link.Open{Connection: f.id, Protocol: link.HTTP})
 		return Action{}
 	}
 	switch f.phase {
@@ -215,7 +198,7 @@ func (f *Filter) enter() []byte {
 	pending := f.pending
 	f.phase, f.pending, f.who = open, nil, nil
 	f.unlimit()
-	f.shared.Device = Scan
+	f.shared.Device, f.shared.Broker = Scan, Scan
 	if f.version != mqtt.V5 {
 		f.shared.Broker = Pass // there is no last packet to find a place for
 	}
@@ -230,10 +213,10 @@ func (f *Filter) identify(h Hook) bool {
 		return false
 	}
 	f.hold = h.Metadata(keyHold) == "true"
-	f.register(link.Open{
+	f.session = f.links.Open(link.Open{
 		Connection: f.id, Protocol: link.TCP,
 		Session: h.Metadata(keySession), Hub: f.who.hub, Device: f.who.device,
-	})
+	}, f)
 	return true
 }
 
@@ -264,9 +247,6 @@ var errSecondConnect = &mqtt.Error{Code: 0x82, Text: "a second CONNECT"}
 
 // forward lets bytes of an open connection pass.
 func (f *Filter) forward(h Hook) Action {
-	if f.shared.FromDevice.Skip(h.Len()) {
-		return Action{}
-	}
 	for _, chunk := range h.Chunks() {
 		n, err := f.shared.FromDevice.Scan(chunk, mqtt.IsConnect)
 		if err == nil && n == len(chunk) {
@@ -283,31 +263,22 @@ func (f *Filter) forward(h Hook) Action {
 	return Action{}
 }
 
-// Write is the hook for bytes of the broker, or of HTTP.
+// Write is the hook for bytes of the broker.
 func (f *Filter) Write(h Hook) Action {
 	switch {
-	case f.settings.HTTP, f.phase == open && f.version != mqtt.V5:
+	case f.settings.HTTP && f.phase == open:
 		return Action{}
 	case f.phase == ending:
 		return f.finishPacket(h)
 	case f.phase != open:
 		return Action{Take: true, Stop: true}
 	}
-	if f.shared.FromBroker.Skip(h.Len()) {
-		return Action{}
-	}
 	for _, chunk := range h.Chunks() {
-		_, err := f.shared.FromBroker.Scan(chunk, func(first byte) bool {
-			f.greeted = f.greeted || mqtt.IsConnack(first)
-			return false
-		})
-		if err != nil { // what it is sent next could be in the midst of anything
+		if _, err := f.shared.FromBroker.Scan(chunk, func(byte) bool { return false }); err != nil {
+			// What it is sent next could be in the midst of anything.
 			f.version, f.shared.Broker = mqtt.V311, Pass
 			return Action{}
 		}
-	}
-	if f.greeted {
-		f.shared.Broker = Scan
 	}
 	return Action{}
 }
@@ -329,8 +300,9 @@ func (f *Filter) finishPacket(h Hook) Action {
 	return Action{Take: true, Put: pass, Stop: len(pass) == 0}
 }
 
-// Scheduled is the hook that wake asks for.
-func (f *Filter) Scheduled() Action {
+// Scheduled is the hook that Wake asks for. It is late if the device has not
+// sent a complete CONNECT in time.
+func (f *Filter) Scheduled(late bool) Action {
 	f.mu.Lock()
 	ordered, released, expired := f.ordered, f.released, f.expired == f.waits
 	f.ordered = nil
@@ -347,7 +319,7 @@ func (f *Filter) Scheduled() Action {
 		}
 	}
 	switch {
-	case expired && f.phase == waiting:
+	case late && f.phase == waiting:
 		return f.close(Now, "hubgate_connect_timeout")
 	case expired && f.phase == held:
 		f.order = &order{text: "the previous connection did not end in time"}
@@ -371,7 +343,7 @@ func (f *Filter) carryOut(detail string) Action {
 		f.limit(packetTimeout)
 		return Action{Stop: true}
 	case !f.shared.FromBroker.Between():
-	case f.greeted:
+	case f.shared.FromBroker.Greeted:
 		last = mqtt.Disconnect(f.order.code, f.order.text, f.maxPacket)
 	default:
 		last = mqtt.Connack(f.version, f.order.code)

@@ -26,7 +26,6 @@ func TestMemoryPerConnection(t *testing.T) {
 	filters := make([]*Filter, n)
 	for i := range filters {
 		f := New(s, e.links.client, uint64(i), &Shared{}, e)
-		f.Connected()
 		e.Filter = f
 		e.metadata = map[string]string{}
 		for key, value := range map[string]string{keyHub: id(1, i), keyDevice: id(2, i), keyName: id(3, i), keySession: id(4, i)} {

@@ -31,7 +31,7 @@ const (
 type Settings struct {
 	// HTTP is the role of a filter in front of HTTP; else it is MQTT's.
 	HTTP bool
-	// ConnectTimeout bounds the wait for a complete CONNECT after the TLS
+	// ConnectTimeout bounds, in front of a broker, the wait for a complete CONNECT after the TLS
 	// handshake, and the time that a CONNECT may be held.
 	ConnectTimeout time.Duration
 	// MaxConnect bounds a CONNECT, in bytes.
@@ -112,6 +112,9 @@ func ParseSettings(config []byte) (*Settings, error) {
 		problem("node", err)
 	}
 	s.link.check(problem)
+	if s.HTTP {
+		s.ConnectTimeout = 0
+	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}

@@ -3,7 +3,6 @@ package filter
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"os"
@@ -116,25 +115,5 @@ func TestLog(t *testing.T) {
 	log.With("address", "a:1").Warn("no link", "error", context.Canceled)
 	if want := []string{`WARN hubgate: msg="no link" address=a:1 error="context canceled"`}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-func TestEncodeChain(t *testing.T) {
-	one, two := []byte("one"), []byte{0, 0xFF}
-	if got := string(EncodeChain([][]byte{one, two})); got != base64.StdEncoding.EncodeToString(one)+",AP8=" {
-		t.Errorf("%q", got)
-	}
-	if got := EncodeChain(nil); len(got) != 0 {
-		t.Errorf("%q, want nothing", got)
-	}
-	full := make([][]byte, MaxCertificates)
-	full[0] = make([]byte, MaxChain)
-	if got := string(EncodeChain(full)); strings.Count(got, ",") != MaxCertificates-1 || strings.Contains(got, ";") {
-		t.Errorf("a chain at both limits: %.99q", got)
-	}
-	for _, chain := range [][][]byte{append(full, nil), {make([]byte, MaxChain), one}} {
-		if got := string(EncodeChain(chain)); got != Truncated {
-			t.Errorf("a chain over a limit: %.99q", got)
-		}
 	}
 }

@@ -20,9 +20,9 @@ const (
 	maxPause = 5 * time.Second
 	// greetTimeout bounds dialing, and each step of the greeting.
 	greetTimeout = 5 * time.Second
-	// batchPause is how long the first message waits for others, so that many
-	// connections cost few writes.
-	batchPause = 5 * time.Millisecond
+	// batchPause is the pause after a write: what comes meanwhile goes with the
+	// next, so that many connections cost few writes, and one does not wait.
+	batchPause = 20 * time.Millisecond
 	// activityInterval is the pause between two reports of activity.
 	activityInterval = time.Minute
 )
@@ -179,7 +179,6 @@ func (c *Client) write(conn *Conn, heartbeat time.Duration, stopped <-chan struc
 		case <-stopped:
 			return nil
 		case <-c.table.wake:
-			time.Sleep(batchPause)
 			messages = c.table.take()
 		case <-activity.C:
 			messages = c.table.activity()
@@ -189,5 +188,6 @@ func (c *Client) write(conn *Conn, heartbeat time.Duration, stopped <-chan struc
 		if err := conn.Write(messages...); err != nil {
 			return err
 		}
+		time.Sleep(batchPause)
 	}
 }

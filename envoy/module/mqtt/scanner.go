@@ -6,6 +6,8 @@ type Scanner struct {
 	body  uint32 // bytes of the packet still to come, or of its length so far
 	shift uint8  // bits of the length so far
 	part  part
+	// Greeted is set once a CONNACK has begun.
+	Greeted bool
 }
 
 // part is what comes next.
@@ -16,17 +18,6 @@ const (
 	inLength
 	inBody
 )
-
-// Skip passes over n bytes if all of them belong to the body of a packet that
-// has begun, and reports whether they did. Who has n bytes need not look at
-// them then.
-func (s *Scanner) Skip(n int) bool {
-	if s.part != inBody || uint64(n) > uint64(s.body) {
-		return false
-	}
-	s.pass(uint32(n))
-	return true
-}
 
 func (s *Scanner) pass(n uint32) {
 	if s.body -= n; s.body == 0 {
@@ -49,6 +40,7 @@ func (s *Scanner) Scan(b []byte, stop func(first byte) bool) (int, error) {
 				return i, nil
 			}
 			s.body, s.shift, s.part = 0, 0, inLength
+			s.Greeted = s.Greeted || b[i]&typeMask == typeConnack
 			i++
 		case inLength:
 			if s.shift == 28 {
@@ -72,6 +64,3 @@ func (s *Scanner) Scan(b []byte, stop func(first byte) bool) (int, error) {
 
 // IsConnect reports whether a packet's first byte is that of a CONNECT.
 func IsConnect(first byte) bool { return first&typeMask == typeConnect }
-
-// IsConnack reports whether a packet's first byte is that of a CONNACK.
-func IsConnack(first byte) bool { return first&typeMask == typeConnack }

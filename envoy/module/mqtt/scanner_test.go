@@ -40,20 +40,6 @@ func TestScanner(t *testing.T) {
 	}
 }
 
-func TestScannerSkips(t *testing.T) {
-	var s Scanner
-	none := func(byte) bool { return false }
-	if s.Skip(1) {
-		t.Error("skipped a packet's first byte")
-	}
-	if _, err := s.Scan([]byte(long[:4]), none); err != nil {
-		t.Fatal(err)
-	}
-	if s.Skip(300) || !s.Skip(100) || s.Between() || !s.Skip(199) || !s.Between() {
-		t.Error("a body of 300 bytes was not skipped as such")
-	}
-}
-
 func TestScannerRefusesLengths(t *testing.T) {
 	var s Scanner
 	if _, err := s.Scan([]byte("\x30\xff\xff\xff\xff\x01"), func(byte) bool { return false }); err == nil {
@@ -68,10 +54,6 @@ func FuzzScanner(f *testing.F) {
 		scan := func(size int) (firsts []byte, read int, failed bool) {
 			var s Scanner
 			for part := range slices.Chunk(stream, size) {
-				if s.Skip(len(part)) {
-					read += len(part)
-					continue
-				}
 				n, err := s.Scan(part, func(first byte) bool {
 					firsts = append(firsts, first)
 					return IsConnect(first)
