@@ -67,6 +67,13 @@ func (b *builder) brokerProxy() *tcpproxyv3.TcpProxy {
 		MaxEarlyDataBytes:   wrapperspb.UInt32(bufferLimit),
 		AccessLog:           b.accessLog(connectionLogFields),
 	}
+	if b.options.Module == nil {
+		proxy.AccessLog = append(proxy.AccessLog, b.sessionLog())
+		proxy.AccessLogOptions = &tcpproxyv3.TcpProxy_TcpAccessLogOptions{
+			AccessLogFlushInterval:    durationpb.New(sessionLogInterval),
+			FlushAccessLogOnConnected: true,
+		}
+	}
 	if b.options.MQTT.ProxyTLVs {
 		proxy.ProxyProtocolTlvs = identityTLVs()
 		// A load balancer's TLVs of these types would be a device's word.

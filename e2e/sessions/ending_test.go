@@ -145,3 +145,30 @@ func connectedElsewhere(t *testing.T, s *site) {
 		last.ping(t)
 	}
 }
+
+// withoutTheLibrary: an Envoy that has it not tells of its connections by its
+// access log. They are listed, as some that cannot be ended, and leave the list
+// when they end.
+func withoutTheLibrary(t *testing.T, s *site) {
+	c := s.config
+	c.link = ""
+	e := startEdge(t, c)
+	f := s.fleet(t)
+	d := f.device(t, "SN-1")
+	d.connect(t, s.edge, dialing{}).close() // it learns the line
+	f.lists(t)
+	client := d.connect(t, e, dialing{})
+	f.lists(t, "SN-1")
+	page, _, err := s.store.HubSessions(t.Context(), f.hub.ID, "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one := page[0]; one.Envoy.HasLibrary() || one.Envoy.Node != "edge" || one.Source.String() != "127.0.0.1" {
+		t.Errorf("%+v, want one by access log", one)
+	}
+	d.disable(t)
+	client.ping(t)
+	f.lists(t, "SN-1")
+	client.close()
+	f.lists(t)
+}

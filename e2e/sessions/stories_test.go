@@ -8,13 +8,15 @@ import (
 // a backend.
 type site struct {
 	*hubgate
-	edge *edge
+	edge   *edge
+	config edgeConfig
 }
 
 func newSite(t testing.TB, open storage) *site {
 	t.Helper()
 	h := startHubgate(t, open)
-	return &site{h, startEdge(t, edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t, ownTopics), backend: startBackend(t)})}
+	c := edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t, ownTopics), backend: startBackend(t)}
+	return &site{h, startEdge(t, c), c}
 }
 
 // stories are what has to be true on every store. Each has hubs of its own and
@@ -31,6 +33,7 @@ var stories = []struct {
 	{"ending HTTP", endingHTTP},
 	{"disabled before it registers", disabledBeforeItRegisters},
 	{"connected elsewhere", connectedElsewhere},
+	{"without the library", withoutTheLibrary},
 }
 
 func TestStores(t *testing.T) {
