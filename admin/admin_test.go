@@ -76,6 +76,8 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/events?since=1:1,1:2", "", 400, "invalid", `cursor "1:1,1:2": partition 1 is in it twice`},
 		{"GET", "/v1/events?since=1:99", "", 409, "cursor_ahead", "the cursor is ahead of the store, which was restored or replaced: begin with since=start"},
 		{"GET", "/v1/events?hub=c", "", 404, "not_found", `hub "c" not found: there is a, b`},
+		{"GET", "/v1/events?last=0", "", 400, "invalid", `last: "0" is no number from 1 to 1000`},
+		{"GET", "/v1/events?last=1&since=start", "", 400, "invalid", "last: is given beside since: choose one"},
 		{"GET", "/v1/events?follow=no", "", 400, "invalid", `follow: "no" is neither true nor false`},
 	} {
 		name := tt.method + " " + tt.path

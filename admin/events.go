@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/hubgate/hubgate/admin/access"
@@ -23,6 +24,7 @@ func (s *Server) eventRoutes() []route {
 		query: []parameter{
 			{name: "hub", text: "ID or name of the only hub to follow; all if it is not given."},
 			{name: "since", text: "Where to begin: start, or the id of an event; the present if it is not given."},
+			{name: "last", text: "Begin at most this many events before the present, instead of since.", least: 1, most: maxPage},
 			{name: "follow", text: "false ends the stream at the present.", values: trueOrFalse},
 		},
 	}}
@@ -31,7 +33,8 @@ func (s *Server) eventRoutes() []route {
 // streamEvents sends hub events as they come (server-sent events), until the
 // caller hangs up. Each has an id, the cursor after it: who comes back with the
 // last one (Last-Event-ID, or the parameter since) continues without loss or
-// repeat. Other parameters: hub, and follow=false, which ends at the present.
+// repeat. Other parameters: hub, last, which begins a little before the present
+// instead, and follow=false, which ends at the present.
 // Besides messages there is the event "gap": so many events are gone because
 // the store keeps only the newest.
 func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request) {
@@ -121,7 +124,7 @@ type tail struct {
 }
 
 func (s *Server) openTail(ctx context.Context, r *http.Request) (*tail, error) {
-	query, err := parameters(r, "hub", "since", "follow")
+	query, err := parameters(r, "hub", "since", "last", "follow")
 	if err != nil {
 		return nil, err
 	}
@@ -144,12 +147,19 @@ func (s *Server) openTail(ctx context.Context, r *http.Request) (*tail, error) {
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		cursor = last // the browser knows better than the address it was given
 	}
-	return t, t.begin(ctx, cursor)
+	before := 0
+	if text := query.Get("last"); text != "" && cursor == "" {
+		before, _ = strconv.Atoi(text) // the route's table has checked it
+	} else if text != "" && query.Get("since") != "" {
+		return nil, invalid("last: is given beside since: choose one")
+	}
+	return t, t.begin(ctx, cursor, uint64(before))
 }
 
-// begin finds the position to start from: that of the cursor, or the present.
-// A partition's position that is missing in a cursor is its start.
-func (t *tail) begin(ctx context.Context, cursor string) error {
+// begin finds the position to start from: that of the cursor, or so many events
+// before the present. A partition's position that is missing in a cursor is its
+// start.
+func (t *tail) begin(ctx context.Context, cursor string, before uint64) error {
 	partitions := t.server.store.Partitions()
 	if cursor != "" {
 		at, err := parsePosition(cursor, partitions)
@@ -168,14 +178,15 @@ func (t *tail) begin(ctx context.Context, cursor string) error {
 		}
 		switch {
 		case cursor == "":
-			t.at[p] = last
+			t.at[p] = last - min(last, before)
 		case t.at[p] > last:
 			return &requestError{http.StatusConflict, "cursor_ahead",
 				"the cursor is ahead of the store, which was restored or replaced: begin with since=start"}
 		}
 		if last > 0 {
 			t.read[p] = true
-			t.known[p] = t.at[p] > 0
+			// What is gone before a beginning that was only counted back is no loss.
+			t.known[p] = t.at[p] > 0 && (cursor != "" || before == 0)
 		}
 	}
 	return nil

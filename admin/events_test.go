@@ -147,6 +147,28 @@ func TestEventsOfOneHub(t *testing.T) {
 }
 
 // TestEventsGap tells what retention took from a reader who was away.
+// TestEventsLast begins so many events back, as far as there are any, and
+// reports none of the older ones as lost.
+func TestEventsLast(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	for i := range retention + 5 {
+		r.connect("a", fmt.Sprintf("a%d", i))
+	}
+	for _, tt := range []struct {
+		last  int
+		first string
+	}{{1, "a24"}, {3, "a22"}, {1000, "a5"}} {
+		events := r.events(fmt.Sprintf("?hub=a&follow=false&last=%d", tt.last), "")
+		if m, _ := events.next(); m.event != "" || !strings.Contains(m.data, fmt.Sprintf("%q", tt.first)) {
+			t.Errorf("last=%d begins with %+v, want %s", tt.last, m, tt.first)
+		}
+	}
+	_, cursor := r.events("?hub=a&follow=false&last=2", "").names(1)
+	got, _ := r.events("?hub=a&follow=false&last=20", cursor).names(1)
+	expect(t, "after a cursor, which goes first", got, "a24")
+}
+
 func TestEventsGap(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
