@@ -42,7 +42,9 @@ type Module struct {
 	// {hub_id}, {device_id} and {device_name}. Default: DefaultUserName.
 	UserName string
 	// ClientID replaces the client ID, unless it is empty; it may hold
-	// {client_id} as well. Default: DefaultClientID.
+	// {client_id} as well. Default: DefaultClientID. No two devices may be able
+	// to become the same, whatever they call themselves: as names and client
+	// IDs have any length, a / belongs between them.
 	ClientID string
 	// ConnectTimeout bounds the wait for an MQTT CONNECT after the handshake.
 	// Default 10 s.

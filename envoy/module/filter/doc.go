@@ -21,8 +21,10 @@
 // Nothing is passed to the broker before open, and then only what was read of
 // whole, well-formed packets: a second CONNECT would be a second identity.
 //
-// Once a connection is open, the shim lets bytes pass by itself (Shared) and
-// asks the filter only about what is not plain.
+// A Filter begins with the first bytes; the shim looks after a connection until
+// then, and after the time that it has for its CONNECT. Once it is open, the
+// shim lets bytes pass by itself (Shared) and asks the filter only about what is
+// not plain.
 //
 // Hooks run on the connection's own worker thread, one at a time. Orders come
 // from the link's goroutine and time's: they are noted under a lock, and Wake

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hubgate/hubgate/envoy/module/mqtt"
@@ -31,7 +32,6 @@ func parseFormat(s string, fields ...string) (format, error) {
 		return nil, nil
 	}
 	var f format
-	found := make(map[string]bool)
 	for rest := s; ; {
 		text, after, ok := strings.Cut(rest, "{")
 		if strings.Contains(text, "}") {
@@ -52,12 +52,14 @@ func parseFormat(s string, fields ...string) (format, error) {
 		if !known {
 			return nil, fmt.Errorf("%q: {%s} is none of {%s}", s, field, strings.Join(fields, "}, {"))
 		}
-		found[field] = true
 		f = append(f, field)
 		rest = after
 	}
-	if !found[fieldDevice] && (!found[fieldHub] || !found[fieldName]) {
+	if !slices.Contains(f, fieldDevice) && (!slices.Contains(f, fieldHub) || !slices.Contains(f, fieldName)) {
 		return nil, fmt.Errorf("%q: needs {device_id}, or both {hub_id} and {device_name}, as devices could pass for each other", s)
+	}
+	if found := f.certain(); !found[fieldDevice] && (!found[fieldHub] || !found[fieldName]) {
+		return nil, fmt.Errorf("%q: a device could pass for another, as where a field ends is not certain: put / between {device_name} and what can be of any length", s)
 	}
 	for i := 0; i < len(f); i += 2 {
 		for _, c := range []byte(f[i]) {
@@ -68,6 +70,34 @@ func parseFormat(s string, fields ...string) (format, error) {
 	}
 	return f, nil
 }
+
+// certain tells which fields can be read back from whatever the format becomes,
+// so that no two devices ever become the same. IDs have one length; a name ends
+// where there is a character that names do not have; what a client says of itself
+// can be anything; and the length of one field is known if all others are.
+func (f format) certain() map[string]bool {
+	const neverInNames = "/$"
+	found := make(map[string]bool)
+	first, last := 1, len(f)-2
+	for ; first < len(f); first += 2 {
+		if f[first] == fieldClient || f[first] == fieldName && !startsWithAny(f[first+1], neverInNames) {
+			break
+		}
+		found[f[first]] = true
+	}
+	for ; last > first; last -= 2 {
+		if before := f[last-1]; f[last] == fieldClient || f[last] == fieldName && (before == "" || !startsWithAny(before[len(before)-1:], neverInNames)) {
+			break
+		}
+		found[f[last]] = true
+	}
+	if first == last {
+		found[f[first]] = true
+	}
+	return found
+}
+
+func startsWithAny(s, chars string) bool { return s != "" && strings.Contains(chars, s[:1]) }
 
 func (f format) expand(who identity, clientID string) string {
 	var b strings.Builder

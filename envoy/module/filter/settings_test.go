@@ -58,6 +58,7 @@ func TestSettingsNameEveryMistake(t *testing.T) {
 		`{` + good + `, "client_id": "{device_id"}`:                                                    `client_id: "{device_id": a brace that is not closed`,
 		`{` + good + `, "client_id": "device_id}{device_id}"}`:                                         `client_id: "device_id}{device_id}": a brace that was not opened`,
 		`{` + good + `, "client_id": "{device_id}#"}`:                                                  `client_id: "{device_id}#": only printable ASCII without ' ', '+' and '#' is safe with every broker`,
+		`{` + good + `, "client_id": "{hub_id}/{device_name}-{client_id}"}`:                            `client_id: "{hub_id}/{device_name}-{client_id}": a device could pass for another`,
 		`{` + good + `, "client_id": ""}`:                                                              `client_id: "": needs`,
 		`{` + good + `, "connect_timeout": "0s"}`:                                                      "connect_timeout: 0s is not within 0 and 10m0s",
 		`{` + good + `, "connect_timeout": "11m"}`:                                                     "connect_timeout: 11m0s is not within 0 and 10m0s",
