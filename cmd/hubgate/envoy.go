@@ -14,7 +14,7 @@ import (
 )
 
 func newEnvoy(std streams) *cobra.Command {
-	return newGroup("envoy", "Configure the Envoy in front of hubgate", newEnvoyConfig(std))
+	return newGroup("envoy", "Configure and drain the Envoy in front of hubgate", newEnvoyConfig(std), newEnvoyDrain(std))
 }
 
 // envoyFlags are the flags of envoy config, on their way into envoy.Options.

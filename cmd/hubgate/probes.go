@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,10 +99,14 @@ func (p *probes) serve(ctx context.Context, l net.Listener) error {
 // build says which build this binary is.
 type build struct{ version, revision string }
 
+// version and revision are set by the linker (-X) where the build cannot see
+// the repository, as in an image; see scripts/image.
+var version, revision string
+
 func readBuild() build {
-	b := build{"(devel)", "unknown"}
+	b := build{cmp.Or(version, "(devel)"), cmp.Or(revision, "unknown")}
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	if !ok || version != "" {
 		return b
 	}
 	if v := info.Main.Version; v != "" {

@@ -46,6 +46,7 @@ func newRoot(std streams) *cobra.Command {
 		newContext(std),
 		newStore(std),
 		newEnvoy(std),
+		newProbe(std),
 		newDemo(std),
 		newVersion(std),
 	)
