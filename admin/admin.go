@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hubgate/hubgate/admin/access"
+	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -69,10 +70,12 @@ type Backuper interface {
 	Backup(ctx context.Context, w io.Writer) (int64, error)
 }
 
-// Config is what a Server is made of. Gate and Store are required.
+// Config is what a Server is made of. Gate, Store and Fleet are required.
 type Config struct {
 	Gate  Gate
 	Store Store
+	// Fleet is what administrators do to hubs and devices.
+	Fleet *fleet.Fleet
 	// Backup is nil where the store has its own means, as Redis does.
 	Backup Backuper
 	// About is what whoami tells of this hubgate.
@@ -105,20 +108,22 @@ type Server struct {
 	about     About
 	gate      Gate
 	store     Store
+	fleet     *fleet.Fleet
 	backup    Backuper
 	log       *slog.Logger
 	now       func() time.Time
 	poll      time.Duration
 	heartbeat time.Duration
 	streams   chan struct{} // one per open event stream
+	imports   chan struct{} // one per import at work
 	draining  chan struct{} // closed when streams have to end
 	handler   http.Handler
 }
 
 // New makes a Server; nothing runs before Serve.
 func New(c Config) (*Server, error) {
-	if c.Gate == nil || c.Store == nil {
-		return nil, errors.New("admin: needs a gate and a store")
+	if c.Gate == nil || c.Store == nil || c.Fleet == nil {
+		return nil, errors.New("admin: needs a gate, a store and a fleet")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -136,8 +141,8 @@ func New(c Config) (*Server, error) {
 		c.MaxStreams = 64
 	}
 	s := &Server{
-		about: c.About, gate: c.Gate, store: c.Store, backup: c.Backup, log: c.Logger, now: c.Now,
-		poll: c.Poll, heartbeat: c.Heartbeat, streams: make(chan struct{}, c.MaxStreams), draining: make(chan struct{}),
+		about: c.About, gate: c.Gate, store: c.Store, fleet: c.Fleet, backup: c.Backup, log: c.Logger, now: c.Now,
+		poll: c.Poll, heartbeat: c.Heartbeat, streams: make(chan struct{}, c.MaxStreams), imports: make(chan struct{}, maxImports), draining: make(chan struct{}),
 	}
 	s.handler = s.mux()
 	return s, nil

@@ -46,4 +46,15 @@ var (
 	}
 
 	exampleEvents = "id: 12:7\ndata: {\"id\":\"…\",\"severity\":\"info\",\"object-type\":\"device\",\"object-name\":\"SN-0001\",\"msg\":\"device was auto-provisioned\"}\n\n"
+
+	exampleImport = `{"name":"SN-0001"}
+{"name":"SN-0002","enabled":false,"disabled_reason":"stolen"}
+{"nmae":"SN-0003"}
+`
+	exampleImported = `{"line":3,"error":"invalid","message":"it is not the JSON that belongs here: unknown field \"nmae\""}
+{"through":3,"counts":{"created":2,"updated":0,"unchanged":0,"refused":1,"still_disabled":0}}
+{"through":3,"counts":{"created":2,"updated":0,"unchanged":0,"refused":1,"still_disabled":0},"done":true}
+`
+	exampleExport = `{"id":"5f3a9c1e-1c7b-8a52-b0d4-3e9a51c0f7aa","hub_id":"0b7d5c1e-7f7e-4f0c-9d3e-0c1f6f6f1d11","name":"SN-0001","description":"","enabled":true,"allow_insecure":false,"allow_multiple_connections":false,"message_filters":null,"created_at":"2026-11-26T09:30:00Z","updated_at":"2026-11-26T09:30:00Z"}
+`
 )

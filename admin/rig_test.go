@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/boltstore"
@@ -43,7 +44,11 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Gate: gate, Store: store, Backup: store, Logger: log, Poll: 5 * time.Millisecond}
+	administration, err := fleet.New(fleet.Config{Gate: gate, Store: store, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Gate: gate, Store: store, Fleet: administration, Backup: store, Logger: log, Poll: 5 * time.Millisecond}
 	if change != nil {
 		change(&c)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/hubgate/hubgate/admin/access"
+	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -20,6 +21,7 @@ func (s *Server) table() []route {
 		s.metaRoutes(),
 		s.hubRoutes(),
 		s.deviceRoutes(),
+		s.transferRoutes(),
 		s.sessionRoutes(),
 		s.explainRoutes(),
 		s.eventRoutes(),
@@ -35,6 +37,9 @@ func (s *Server) mux() http.Handler {
 		allowed[e.path] = append(allowed[e.path], e.method)
 	}
 	for path, methods := range allowed {
+		if _, ok := allowed[path[:strings.LastIndex(path, "/")]+"/{device}"]; ok && !strings.HasSuffix(path, "}") {
+			continue // other methods here are those of a device of that name
+		}
 		allow := strings.Join(methods, ", ")
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allow)
@@ -71,6 +76,7 @@ var failures = []struct {
 }{
 	{provision.ErrNotFound, http.StatusNotFound, "not_found", ""},
 	{access.ErrDenied, http.StatusForbidden, "denied", ""},
+	{errDraining, http.StatusServiceUnavailable, "stopping", "hubgate is stopping: try again"},
 	{provision.ErrExists, http.StatusConflict, "exists", ""},
 	{provision.ErrHubChanged, http.StatusConflict, "conflict", "the hub changed meanwhile: try again"},
 	{provision.ErrStoreChanged, http.StatusServiceUnavailable, "store_changed", "the store is not the one hubgate started with: nothing is changed in it; restart hubgate if that is meant"},
@@ -81,18 +87,22 @@ var failures = []struct {
 
 var errInternal = errors.New("internal")
 
-// fail answers with an error. Failures that are ours are logged in full; the
-// caller gets a fixed sentence.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+// failure is the answer to an error.
+func failure(err error) (status int, code, text string) {
 	var own *requestError
+	var refusal *fleet.Refusal
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &own):
-		sendError(w, own.status, own.code, own.text)
-		return
+		return own.status, own.code, own.text
+	case errors.As(err, &refusal):
+		status = http.StatusBadRequest
+		if errors.Is(refusal, fleet.ErrConflict) {
+			status = http.StatusConflict
+		}
+		return status, string(refusal.Code), refusal.Message
 	case errors.As(err, &large):
-		sendError(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the request's body is larger than %d bytes", large.Limit))
-		return
+		return http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the request's body is larger than %d bytes", large.Limit)
 	}
 	row := failures[len(failures)-1]
 	for _, f := range failures {
@@ -101,14 +111,21 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 			break
 		}
 	}
-	if row.status >= http.StatusInternalServerError && r.Context().Err() == nil {
+	if row.text == "" {
+		return row.status, row.code, err.Error()
+	}
+	return row.status, row.code, row.text
+}
+
+// fail answers with an error. Failures that are ours are logged in full; the
+// caller gets a fixed sentence.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, code, text := failure(err)
+	var own *requestError
+	if status >= http.StatusInternalServerError && !errors.As(err, &own) && r.Context().Err() == nil {
 		s.log.ErrorContext(r.Context(), "administration failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	text := row.text
-	if text == "" {
-		text = err.Error()
-	}
-	sendError(w, row.status, row.code, text)
+	sendError(w, status, code, text)
 }
 
 // Failure is every answer that is no success.

@@ -62,6 +62,8 @@ const (
 	// Bound: a device that an administrator created connected first, and got
 	// its key and anchor.
 	Bound Act = "bound"
+	// Imported: devices were created out of a file, Count of them.
+	Imported Act = "imported"
 	// What a hub trusts was changed.
 	AnchorAdded         Act = "anchor_added"
 	AnchorRemoved       Act = "anchor_removed"
@@ -72,6 +74,7 @@ const (
 // sentences tell of acts that are not told by "was" and the act.
 var sentences = map[Act]string{
 	Bound:               "device was bound to its certificate",
+	Imported:            "devices were imported",
 	AnchorAdded:         "trust anchor was added",
 	AnchorRemoved:       "trust anchor was removed",
 	IntermediatesAdded:  "intermediates were added",

@@ -38,6 +38,7 @@ type store interface {
 	provision.Store
 	provision.HubRegistry
 	provision.DeviceRegistry
+	provision.Announcer
 	provision.Sessions
 }
 

@@ -107,10 +107,11 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 
 func hubPath(hub string) string { return "/v1/hubs/" + url.PathEscape(hub) }
 
-// devicePath addresses a device by ID or name. Two names that a path would
-// swallow go by their ID.
+// devicePath addresses a device by ID or name. Names that mean something else in
+// a path go by their ID.
 func (c *client) devicePath(ctx context.Context, hub, device string) (string, error) {
-	if device == "." || device == ".." {
+	switch device {
+	case ".", "..", "import", "export":
 		var h admin.Hub
 		if err := c.call(ctx, http.MethodGet, hubPath(hub), nil, nil, &h); err != nil {
 			return "", err

@@ -23,6 +23,8 @@ func newDevice(std streams) *cobra.Command {
 		newDeviceSwitch(&t, std, "disable", "Ban a device",
 			"%s on hub %s is disabled: its connections end, and it is refused from now on."),
 		newDeviceDelete(&t, std),
+		newDeviceImport(&t, std),
+		newDeviceExport(&t, std),
 	), "work on the embedded store, which nobody may be serving")
 }
 

@@ -10,9 +10,10 @@ import (
 // noDevices is the store of an explanation where there is none yet: every
 // device in it is unknown, and nothing can be changed.
 type noDevices struct {
-	provision.DeviceRegistry // never reached: explain is all that is asked
-	provision.Outbox
+	provision.HubRegistry // never reached, as are the others: explain is all that is asked
+	provision.DeviceRegistry
 	provision.Announcer
+	provision.Outbox
 	provision.Cursors
 	provision.Sessions
 }

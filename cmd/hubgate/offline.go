@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hubgate/hubgate/admin"
+	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/config"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/boltstore"
@@ -65,7 +66,11 @@ func newOffline(c *config.Config, s *store, log *slog.Logger) (*offline, error) 
 		return nil, err
 	}
 	o := &offline{store: s, gate: gate, hubs: &offlineHubs{Gate: gate}, listener: newPipeListener(), end: func() {}}
-	o.admin, err = admin.New(admin.Config{Gate: o.hubs, Store: s, Backup: s.backup, Logger: log})
+	administration, err := fleet.New(fleet.Config{Gate: o.hubs, Store: s, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	o.admin, err = admin.New(admin.Config{Gate: o.hubs, Store: s, Fleet: administration, Backup: s.backup, Logger: log})
 	return o, err
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hubgate/hubgate/admin"
+	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/authz"
 	"github.com/hubgate/hubgate/config"
 	"github.com/hubgate/hubgate/events"
@@ -101,6 +102,7 @@ type server struct {
 	store   *store
 	gate    *provision.Gate
 	tracker *session.Tracker
+	fleet   *fleet.Fleet
 	watcher *config.Watcher
 	authz   *authz.Server
 	admin   *admin.Server
@@ -157,6 +159,9 @@ func (s *server) make() (err error) {
 	if err := s.makeEvents(registry); err != nil {
 		return err
 	}
+	if s.fleet, err = fleet.New(fleet.Config{Gate: s.gate, Store: s.store, Logger: s.log}); err != nil {
+		return err
+	}
 	s.probes = &probes{registry: registry, ready: s.gate.Ready, log: s.log}
 	s.watcher, err = config.NewWatcher(config.WatcherConfig{
 		Current: s.config, Apply: s.apply, Logger: s.log, Registerer: registry,
@@ -176,7 +181,7 @@ func (s *server) make() (err error) {
 		return err
 	}
 	s.authz.SetReady(false)
-	s.admin, err = admin.New(admin.Config{Gate: s.gate, Store: s.store, Backup: s.store.backup, Logger: s.log})
+	s.admin, err = admin.New(admin.Config{Gate: s.gate, Store: s.store, Fleet: s.fleet, Backup: s.store.backup, Logger: s.log})
 	return err
 }
 
@@ -246,6 +251,7 @@ func (s *server) run(ctx context.Context) error {
 		s.announce()
 		start(s.events.Run)
 		start(s.gate.Run)
+		start(s.fleet.Run)
 		start(func(ctx context.Context) error { return s.tracker.Run(ctx, s.gate) })
 		start(s.watcher.Run)
 		start(s.followReadiness)

@@ -29,9 +29,10 @@ type store struct {
 
 type storeMethods interface {
 	provision.Store
+	provision.HubRegistry
 	provision.DeviceRegistry
-	provision.Outbox
 	provision.Announcer
+	provision.Outbox
 	provision.Cursors
 	provision.Sessions
 }

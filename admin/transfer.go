@@ -1,0 +1,508 @@
+package admin
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hubgate/hubgate/admin/access"
+	"github.com/hubgate/hubgate/admin/fleet"
+	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
+)
+
+const (
+	// MaxRecordLine bounds a line of an import, in bytes.
+	MaxRecordLine = 64 << 10
+	// importBatch is how many lines are stored, and acknowledged, at once.
+	importBatch = 256
+	// maxImports bounds the imports at work at once.
+	maxImports = 4
+	ndjson     = "application/x-ndjson"
+)
+
+// DeviceRecord is a device on a line of an export or of an import. In an import
+// only the name has to be there: what is left out stays as it is, and for a new
+// device is the default. id, hub_id and updated_at tell where a line came from.
+type DeviceRecord struct {
+	ID                       string         `json:"id,omitempty"`
+	HubID                    string         `json:"hub_id,omitempty"`
+	Name                     string         `json:"name"`
+	Description              *string        `json:"description,omitempty"`
+	Enabled                  *bool          `json:"enabled,omitempty"`
+	DisabledReason           *string        `json:"disabled_reason,omitempty"`
+	AllowInsecure            *bool          `json:"allow_insecure,omitempty"`
+	AllowMultipleConnections *bool          `json:"allow_multiple_connections,omitempty"`
+	MessageFilters           *recordFilters `json:"message_filters,omitempty"`
+	FirstKey                 string         `json:"first_key_sha256,omitempty"`
+	CurrentKey               string         `json:"current_key_sha256,omitempty"`
+	Anchor                   string         `json:"trust_anchor_key_sha256,omitempty"`
+	Issuer                   string         `json:"issuer_key_sha256,omitempty"`
+	ProvisionedFrom          string         `json:"provisioned_from,omitempty"`
+	CreatedAt                string         `json:"created_at,omitempty"`
+	UpdatedAt                string         `json:"updated_at,omitempty"`
+}
+
+// recordFilters tells filters that are left out from there being none.
+type recordFilters struct{ *Filters }
+
+// UnmarshalJSON implements json.Unmarshaler, strictly.
+func (f *recordFilters) UnmarshalJSON(text []byte) error {
+	return strict(text, &f.Filters)
+}
+
+// MarshalJSON implements json.Marshaler.
+func (f recordFilters) MarshalJSON() ([]byte, error) { return json.Marshal(f.Filters) }
+
+// ImportResult is a line of the answer to an import: lines up to Through are
+// done, with these counts so far; or Line was refused, with the error; or the
+// import ended, done or with the error.
+type ImportResult struct {
+	Line    int                 `json:"line,omitempty"`
+	Through int                 `json:"through,omitempty"`
+	Counts  *fleet.ImportCounts `json:"counts,omitempty"`
+	Done    bool                `json:"done,omitempty"`
+	Error   string              `json:"error,omitempty"`
+	Message string              `json:"message,omitempty"`
+}
+
+// ExportCursor is the line behind each page of an export that was asked for
+// cursors: from there an export that broke goes on.
+type ExportCursor struct {
+	Next string `json:"next"`
+}
+
+// recordOf shows a device to another hubgate. A ban is what another region
+// needs of a disabled device: nothing that would change what it knows of one of
+// its own.
+func recordOf(d provision.Device, ban bool) DeviceRecord {
+	enabled := !d.Disabled
+	r := DeviceRecord{ID: d.ID.String(), HubID: d.Hub.String(), Name: d.Name, Enabled: &enabled, UpdatedAt: d.UpdatedAt.UTC().Format(time.RFC3339Nano)}
+	if d.Disabled {
+		r.DisabledReason = &d.DisabledReason
+	}
+	if ban {
+		return r
+	}
+	r.Description, r.AllowInsecure, r.AllowMultipleConnections = &d.Description, &d.AllowInsecure, &d.AllowMultipleConnections
+	r.CreatedAt = d.CreatedAt.UTC().Format(time.RFC3339Nano)
+	r.MessageFilters = new(recordFilters)
+	if f := d.Filters; f != nil {
+		r.MessageFilters.Filters = &Filters{showFilter(f.Publish), showFilter(f.Subscribe)}
+	}
+	if d.Bound() {
+		r.FirstKey, r.CurrentKey, r.Anchor, r.Issuer = d.FirstKey.String(), d.CurrentKey.String(), d.Anchor.String(), d.Issuer.String()
+	}
+	if d.ProvisionedFrom.IsValid() {
+		r.ProvisionedFrom = d.ProvisionedFrom.String()
+	}
+	return r
+}
+
+// readRecord reads a line.
+func readRecord(hub provision.Hub, line []byte) (fleet.Record, error) {
+	var r DeviceRecord
+	if err := strict(line, &r); err != nil {
+		return fleet.Record{}, invalid("it is not the JSON that belongs here: %s", fault(err))
+	}
+	if r.Name == "" {
+		return fleet.Record{}, invalid("name: it is missing")
+	}
+	if id := provision.DeviceIDOf(hub.ID, r.Name).String(); r.ID != "" && r.HubID == hub.ID.String() && r.ID != id {
+		return fleet.Record{}, invalid("id: the device %q of this hub has the ID %s, not %s", r.Name, id, r.ID)
+	}
+	record := fleet.Record{
+		Name: r.Name, Description: r.Description, Enabled: r.Enabled, DisabledReason: r.DisabledReason,
+		AllowInsecure: r.AllowInsecure, AllowMultipleConnections: r.AllowMultipleConnections,
+	}
+	if r.CreatedAt != "" {
+		created, err := time.Parse(time.RFC3339Nano, r.CreatedAt)
+		if err != nil {
+			return fleet.Record{}, invalid("created_at: %q is no time: write it as 2026-01-31T12:00:00Z", r.CreatedAt)
+		}
+		record.CreatedAt = created
+	}
+	if r.MessageFilters != nil {
+		filters, err := readFilters(r.MessageFilters.Filters)
+		if err != nil {
+			return fleet.Record{}, err
+		}
+		record.Filters = &filters
+	}
+	if r.FirstKey != "" || r.CurrentKey != "" || r.Anchor != "" || r.Issuer != "" {
+		record.Pins = new(fleet.Pins)
+		for _, key := range []struct {
+			name, text string
+			hash       *trust.KeyHash
+		}{
+			{"first_key_sha256", r.FirstKey, &record.Pins.FirstKey},
+			{"current_key_sha256", r.CurrentKey, &record.Pins.CurrentKey},
+			{"trust_anchor_key_sha256", r.Anchor, &record.Pins.Anchor},
+			{"issuer_key_sha256", r.Issuer, &record.Pins.Issuer},
+		} {
+			hash, err := trust.ParseKeyHash(key.text)
+			if key.text != "" && err != nil {
+				return fleet.Record{}, invalid("%s: %q is no SHA-256, which has 64 hexadecimal digits", key.name, key.text)
+			}
+			*key.hash = hash
+		}
+	}
+	if r.ProvisionedFrom != "" {
+		address, err := netip.ParseAddr(r.ProvisionedFrom)
+		if err != nil {
+			return fleet.Record{}, invalid("provisioned_from: %q is no IP address", r.ProvisionedFrom)
+		}
+		record.ProvisionedFrom = address
+	}
+	return record, nil
+}
+
+func readFilters(f *Filters) (*provision.Filters, error) {
+	if f == nil {
+		return nil, nil //nolint:nilnil // no filters are none
+	}
+	var filters provision.Filters
+	for _, one := range []struct {
+		name string
+		from Filter
+		to   *provision.Filter
+	}{{"publish", f.Publish, &filters.Publish}, {"subscribe", f.Subscribe, &filters.Subscribe}} {
+		switch one.from.Policy {
+		case "accept":
+		case "reject":
+			one.to.Reject = true
+		default:
+			return nil, invalid("message_filters.%s.policy: %q is neither accept nor reject", one.name, one.from.Policy)
+		}
+		one.to.Topics = one.from.Topics
+	}
+	return &filters, nil
+}
+
+// strict reads exactly one value of exactly the fields that are known.
+func strict(text []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more than one value")
+	}
+	return nil
+}
+
+// fault says what is wrong with JSON, without the names of our types.
+func fault(err error) string {
+	var kind *json.UnmarshalTypeError
+	if !errors.As(err, &kind) {
+		return strings.TrimPrefix(err.Error(), "json: ")
+	}
+	if kind.Field == "" {
+		return "it is " + kind.Value + ", not an object"
+	}
+	return fmt.Sprintf("%s cannot be of the kind %s", kind.Field, kind.Value)
+}
+
+func (s *Server) transferRoutes() []route {
+	return []route{
+		{
+			method: "POST", path: "/v1/hubs/{hub}/devices/import", id: "importDevices",
+			summary: "Create and edit devices, one on each line; the answer tells of each line that was refused, and how far all are done",
+			role:    access.Operator, stream: s.importDevices, bodyType: ndjson, body: exampleImport, answerType: ndjson, answer: exampleImported,
+			query: []parameter{{name: "enable", text: "Whether a line may enable a device that is disabled here; false if it is not given.", values: trueOrFalse}},
+		},
+		{
+			method: "GET", path: "/v1/hubs/{hub}/devices/export", id: "exportDevices",
+			summary: "Get all devices, one on each line, in the order of their creation",
+			role:    access.Viewer, stream: s.exportDevices, answerType: ndjson, answer: exampleExport,
+			query: []parameter{
+				{name: "disabled", text: "true: only disabled devices, with no more than it takes to ban them elsewhere.", values: trueOrFalse},
+				{name: "cursors", text: "true: a line {\"next\": cursor} after each page.", values: trueOrFalse},
+				{name: "cursor", text: "Where to go on: a cursor of an export that broke."},
+			},
+		},
+	}
+}
+
+// importDevices reads lines and answers while it does.
+func (s *Server) importDevices(w http.ResponseWriter, r *http.Request) {
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != ndjson {
+		s.fail(w, r, &requestError{http.StatusUnsupportedMediaType, "unsupported_media_type", "send " + ndjson + ": a device on each line"})
+		return
+	}
+	select {
+	case s.imports <- struct{}{}:
+		defer func() { <-s.imports }()
+	default:
+		s.fail(w, r, &requestError{http.StatusServiceUnavailable, "too_many_imports",
+			fmt.Sprintf("%d imports are at work already: try again later", cap(s.imports))})
+		return
+	}
+	p, _ := access.From(r.Context())
+	work, err := s.fleet.ImportDevices(r.Context(), p, r.PathValue("hub"), r.URL.Query().Get("enable") == "true")
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	i := &importer{server: s, work: work, body: r.Body, control: http.NewResponseController(w)}
+	if err := i.open(w); err != nil {
+		s.fail(w, r, work.End(r.Context(), err))
+		return
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-s.draining: // ends the read that waits
+			_ = i.control.SetReadDeadline(time.Unix(1, 0))
+		case <-stop:
+		}
+	}()
+	err = i.run(r.Context())
+	// What was done is told, whoever is still there to hear it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
+	defer cancel()
+	i.end(ctx, r, work.End(ctx, err))
+}
+
+// importer is an import at work.
+type importer struct {
+	server  *Server
+	work    *fleet.Import
+	body    io.Reader
+	control *http.ResponseController
+	out     stream
+	json    *json.Encoder
+	line    int // the last one read
+	through int // the last one done
+
+	// what the next flush stores and tells
+	records []fleet.Record
+	lines   []int // of records
+	refused []ImportResult
+}
+
+func (i *importer) open(w http.ResponseWriter) (err error) {
+	// Answers come while lines are still read.
+	if err := i.control.EnableFullDuplex(); err != nil {
+		return fmt.Errorf("full duplex: %w", err)
+	}
+	if i.out, err = openStream(w); err != nil {
+		return err
+	}
+	i.json = json.NewEncoder(i.out)
+	i.json.SetEscapeHTML(false)
+	w.Header().Set("Content-Type", ndjson)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	return i.control.Flush()
+}
+
+// Read gives whoever sends the lines its time for each piece.
+func (i *importer) Read(p []byte) (int, error) {
+	select {
+	case <-i.server.draining:
+		return 0, errDraining
+	default:
+	}
+	if err := i.control.SetReadDeadline(time.Now().Add(stallTimeout)); err != nil {
+		return 0, err
+	}
+	return i.body.Read(p)
+}
+
+var errDraining = errors.New("hubgate is stopping")
+
+func (i *importer) run(ctx context.Context) error {
+	lines := bufio.NewReaderSize(i, MaxRecordLine)
+	for {
+		line, err := readLine(lines)
+		if err != nil && !errors.Is(err, errLongLine) {
+			// A line without an end counts if it is the last; not if the rest was lost.
+			end := errors.Is(err, io.EOF)
+			if end && len(line) > 0 {
+				i.line++
+				i.take(line)
+			}
+			if flushed := i.flush(ctx); flushed != nil || end {
+				return flushed
+			}
+			return err
+		}
+		i.line++
+		if err != nil {
+			i.refuse(i.line, invalid("the line is longer than %d bytes", MaxRecordLine))
+		} else {
+			i.take(line)
+		}
+		if len(i.records) == importBatch || i.line-i.through >= 4*importBatch {
+			if err := i.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+var errLongLine = errors.New("long line")
+
+// readLine reads a line without its end, skipping one that is too long. A line
+// with the error io.EOF has no end.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return bytes.TrimSpace(line), err
+	}
+	for errors.Is(err, bufio.ErrBufferFull) {
+		_, err = r.ReadSlice('\n')
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return nil, errLongLine
+}
+
+// take keeps a line's record for the next batch.
+func (i *importer) take(line []byte) {
+	if len(line) == 0 {
+		return
+	}
+	record, err := readRecord(i.work.Hub(), line)
+	if err != nil {
+		i.refuse(i.line, err)
+		return
+	}
+	i.records, i.lines = append(i.records, record), append(i.lines, i.line)
+}
+
+// refuse remembers a line that is at fault itself.
+func (i *importer) refuse(line int, err error) {
+	i.work.Counts.Refused++
+	i.tell(line, err)
+}
+
+func (i *importer) tell(line int, err error) {
+	_, code, text := failure(err)
+	i.refused = append(i.refused, ImportResult{Line: line, Error: code, Message: text})
+}
+
+// flush stores the batch, tells of what was refused, line by line, and
+// acknowledges all lines so far.
+func (i *importer) flush(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	results, err := i.work.Put(limited, i.records)
+	if err != nil {
+		return err
+	}
+	for n, r := range results {
+		if r.Outcome == provision.PutRefused {
+			i.tell(i.lines[n], r.Err)
+		}
+	}
+	slices.SortFunc(i.refused, func(a, b ImportResult) int { return cmp.Compare(a.Line, b.Line) })
+	for _, r := range i.refused {
+		if err := i.json.Encode(r); err != nil {
+			return err
+		}
+	}
+	i.records, i.lines, i.refused, i.through = i.records[:0], i.lines[:0], i.refused[:0], i.line
+	counts := i.work.Counts
+	if err := i.json.Encode(ImportResult{Through: i.through, Counts: &counts}); err != nil {
+		return err
+	}
+	return i.control.Flush()
+}
+
+// end says how it ended.
+func (i *importer) end(ctx context.Context, r *http.Request, err error) {
+	counts := i.work.Counts
+	last := ImportResult{Through: i.through, Counts: &counts, Done: err == nil}
+	if err != nil {
+		var status int
+		status, last.Error, last.Message = failure(err)
+		switch {
+		case isClosed(i.server.draining):
+			_, last.Error, last.Message = failure(errDraining)
+		case status >= http.StatusInternalServerError && r.Context().Err() == nil:
+			i.server.log.ErrorContext(ctx, "import cut short", "hub_id", i.work.Hub().ID.String(), "line", i.through, "error", err)
+		}
+	}
+	_ = i.json.Encode(last) // nobody may be there to hear it
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// exportDevices sends a device on each line. An export that could not be
+// finished ends without the end of the response, so that no caller takes it for
+// whole.
+func (s *Server) exportDevices(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	cursor, err := openCursor("export", query.Get("cursor"))
+	if err != nil {
+		s.fail(w, r, invalid("cursor: %q is none of an export", query.Get("cursor")))
+		return
+	}
+	out, err := openStream(w)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	buffered := bufio.NewWriterSize(out, 64<<10)
+	lines := json.NewEncoder(buffered)
+	lines.SetEscapeHTML(false)
+	begun := false
+	bans, cursors := query.Get("disabled") == "true", query.Get("cursors") == "true"
+	p, _ := access.From(r.Context())
+	err = s.fleet.ExportDevices(r.Context(), p, r.PathValue("hub"), cursor, func(page []provision.Device, next string) error {
+		if isClosed(s.draining) {
+			return errDraining
+		}
+		if !begun {
+			begun = true
+			w.Header().Set("Content-Type", ndjson)
+			w.Header().Set("Cache-Control", "no-store")
+		}
+		for _, d := range page {
+			if bans && !d.Disabled {
+				continue
+			}
+			if err := lines.Encode(recordOf(d, bans)); err != nil {
+				return err
+			}
+		}
+		if cursors && next != "" {
+			if err := lines.Encode(ExportCursor{sealCursor("export", next)}); err != nil {
+				return err
+			}
+		}
+		return buffered.Flush()
+	})
+	switch {
+	case err == nil:
+	case !begun:
+		s.fail(w, r, err)
+	default:
+		if r.Context().Err() == nil && !errors.Is(err, errDraining) {
+			s.log.ErrorContext(r.Context(), "export cut short", "hub", r.PathValue("hub"), "error", err)
+		}
+		panic(http.ErrAbortHandler) // net/http's own way to say: this response is broken
+	}
+}
