@@ -92,7 +92,7 @@ function addForm(frame, added, cancelled) {
   const button = h("button", { type: "submit", class: "primary", id: "anchor-submit" }, "Add trust anchor");
   const proof = h("div", {},
     h("p", { class: "hint" }, "Prove that you have the CA's key: let it sign a certificate whose common name is this hub's ID, valid for at most seven days. With hubgate:"),
-    command(`hubgate pki challenge ${hub.id} --ca ca.pem --key ca.key > challenge.pem`, "hubgate command"),
+    command(`hubgate pki challenge --hub ${hub.id} --ca ca.pem --key ca.key --out challenge.pem`, "hubgate command"),
     h("p", { class: "hint" }, "Or with openssl:"),
     command([
       `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout challenge.key -subj /CN=${hub.id} -out challenge.csr`,
