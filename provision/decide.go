@@ -184,6 +184,8 @@ func device(f *Facts, _ *Decision) finding {
 		return finding{DeviceProvisioned, "first connection"}
 	case f.Device.Disabled:
 		return finding{DeviceDisabled, "an operator disabled the device"}
+	case !f.Device.Bound():
+		return finding{DeviceKnown, "known device, first connection: it binds the device to this key and anchor"}
 	case f.Device.Anchor != trust.KeyHashOf(f.Path.Anchor()):
 		return finding{DeviceIssuerChanged, fmt.Sprintf("this chain ends at %s; another anchor admitted the device", f.Path.Anchor().Subject)}
 	}

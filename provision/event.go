@@ -134,6 +134,13 @@ func PlatformEvent(reason string, severity Severity, message string, count int, 
 	}
 }
 
+// boundEvent tells that a device that an administrator created connected first.
+func boundEvent(d Device, from netip.Addr, decision string, now time.Time) Event {
+	e := Bound.OnDevice(d, now)
+	e.SourceAddress, e.Decision = from.String(), decision
+	return e
+}
+
 // newID returns a UUIDv7 (RFC 9562), which sorts by time.
 func newID() string {
 	return uuid.Must(uuid.NewV7()).String()

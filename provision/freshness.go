@@ -90,6 +90,9 @@ func (c *deviceCache) put(d Device, mark readMark) {
 	c.records.Set(d.ID, cachedDevice{device: d, epoch: p.epoch})
 }
 
+// forget drops a record that turned out to be of the past.
+func (c *deviceCache) forget(id DeviceID) { c.records.Invalidate(id) }
+
 func (c *deviceCache) changed(partition int, id DeviceID) {
 	p := &c.partitions[partition]
 	p.mu.Lock()

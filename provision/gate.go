@@ -173,14 +173,17 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		if !d.Allowed() || c.DryRun {
 			return d
 		}
-		if d.Reason == DeviceProvisioned {
-			var again bool
-			if d, again = g.create(ctx, f, d, id); again {
-				continue
-			}
-			if !d.Allowed() {
-				return d
-			}
+		// A first connection changes the store, and perhaps the decision.
+		first := g.create
+		if d.Reason == DeviceKnown {
+			first = g.bind
+		}
+		var again bool
+		if d, again = first(ctx, f, d, id); again {
+			continue
+		}
+		if !d.Allowed() {
+			return d
 		}
 		g.learn(ctx, h, f.Path)
 		if g.sessions != nil {
@@ -295,10 +298,12 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
 			return d, true
 		}
-	case err == nil && !created: // another connection was first
+	case err == nil && !created: // another connection, or an administrator, was first
 		f.Device = &existing
-		d, _ = Decide(f)
-		return d, false
+		if d, _ = Decide(f); !d.Allowed() {
+			return d, false
+		}
+		return g.bind(ctx, f, d, id)
 	}
 	if err != nil {
 		f.StoreErr = err
@@ -306,6 +311,44 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		return d, false
 	}
 	g.devices.put(device, mark)
+	return d, false
+}
+
+// bind binds a device that an administrator created to what its first connection
+// brought. It returns true if the check has to be decided anew.
+func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decision, bool) {
+	if f.Device.Bound() {
+		return d, false
+	}
+	mark := g.devices.reading(f.Device.ID)
+	start := time.Now()
+	bound, err := g.store.BindDevice(ctx, Binding{
+		Hub: f.Hub.ID, Device: f.Device.ID, HubVersion: f.Hub.Version,
+		Key:    trust.KeyHashOf(f.Path.Leaf()),
+		Anchor: trust.KeyHashOf(f.Path.Anchor()),
+		Issuer: trust.KeyHashOf(f.Path.Issuer()),
+		From:   f.Connection.Source, At: f.Now,
+		Event: func(d Device) Event { return boundEvent(d, f.Connection.Source, id, f.Now) },
+	})
+	g.metrics.observeStore("bind", start, err)
+	switch {
+	case errors.Is(err, ErrHubChanged) && f.Hub.Declared == "":
+		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
+			return d, true
+		}
+	case errors.Is(err, ErrNotFound): // deleted a moment ago
+		g.devices.forget(f.Device.ID)
+		return d, true
+	}
+	if err != nil {
+		f.StoreErr = err
+	} else {
+		// What the cache has is void once the feed tells of it; until then it
+		// would only be bound again, in vain.
+		g.devices.put(bound, mark)
+		f.Device = &bound // another connection may have been first, or it was disabled
+	}
+	d, _ = Decide(f)
 	return d, false
 }
 

@@ -91,6 +91,8 @@ var (
 	// ErrStoreChanged: the store is not the one this process started with
 	// (another store ID, or none). Nothing is created on it.
 	ErrStoreChanged = errors.New("store is not the one this process started with")
+	// ErrNotEmpty: the hub has devices.
+	ErrNotEmpty = errors.New("has devices")
 	// ErrUnavailable: the store does not answer.
 	ErrUnavailable = errors.New("store unavailable")
 )

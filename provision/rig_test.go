@@ -81,6 +81,13 @@ func (s *flakyStore) CreateDevice(ctx context.Context, c provision.Creation) (pr
 	return s.Store.CreateDevice(ctx, c)
 }
 
+func (s *flakyStore) BindDevice(ctx context.Context, b provision.Binding) (provision.Device, error) {
+	if err := s.check(); err != nil {
+		return provision.Device{}, err
+	}
+	return s.Store.BindDevice(ctx, b)
+}
+
 func (s *flakyStore) Watch(ctx context.Context, sink provision.Sink) error {
 	return s.Store.Watch(ctx, cutSink{s, sink})
 }

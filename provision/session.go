@@ -108,7 +108,9 @@ func MustEnd(s Session, h *Hub, d *Device) EndReason {
 		return EndHubGone
 	case h.Disabled:
 		return EndHubDisabled
-	case d == nil:
+	case d == nil, !d.Bound():
+		// One that never connected was created anew: the session is of a device
+		// of its name that is gone.
 		return EndDeviceGone
 	case d.Disabled:
 		return EndDeviceDisabled

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/hubgate/hubgate/trust"
@@ -51,6 +52,11 @@ type Store interface {
 	// one it was at start. Once a change of a hub is acknowledged, no creation
 	// that was decided before it succeeds.
 	CreateDevice(ctx context.Context, c Creation) (Device, bool, error)
+	// BindDevice binds a device to its key and anchor in one atomic step, unless
+	// it is bound: then it returns the record as it is, and changes nothing. It
+	// returns ErrHubChanged as CreateDevice does, ErrNotFound if the device is
+	// gone.
+	BindDevice(ctx context.Context, b Binding) (Device, error)
 	// Learn remembers intermediates (DER) of a successful path, at most
 	// MaxLearned per hub; what exceeds that is dropped. What is known already
 	// is no change. It returns ErrHubChanged if the hub is gone or being
@@ -61,6 +67,32 @@ type Store interface {
 	// sink.Fresh for the partition. It reconnects by itself and returns only
 	// the context's error.
 	Watch(ctx context.Context, sink Sink) error
+}
+
+// Binding is what the first accepted connection of a device that an
+// administrator created brings.
+type Binding struct {
+	Hub    HubID
+	Device DeviceID
+	// HubVersion is the hub's that the decision was made with.
+	HubVersion uint64
+	Key        trust.KeyHash
+	Anchor     trust.KeyHash
+	Issuer     trust.KeyHash
+	From       netip.Addr
+	At         time.Time
+	// Event tells of it; it is made from the record after it.
+	Event func(Device) Event
+}
+
+// Apply binds the device. It returns false if it is bound.
+func (b Binding) Apply(d *Device) bool {
+	if d.Bound() {
+		return false
+	}
+	d.FirstKey, d.CurrentKey, d.Anchor, d.Issuer = b.Key, b.Key, b.Anchor, b.Issuer
+	d.ProvisionedFrom, d.UpdatedAt = b.From, b.At
+	return true
 }
 
 // Change is one entry of the change feed.
@@ -171,6 +203,20 @@ const (
 	ByCreation
 )
 
+// DeviceList says which devices to list.
+type DeviceList struct {
+	Order  Order
+	Cursor string // "" = from the start
+	Prefix string // of names; by name it costs nothing, by creation it is not allowed
+	Limit  int
+}
+
+// Listed is a device in a list, and the cursor of what comes after it.
+type Listed struct {
+	Device
+	After string
+}
+
 // Stored is an event in the outbox of a partition.
 type Stored struct {
 	// Seq numbers the events of a partition from 1, without gaps: a gap in
@@ -196,6 +242,9 @@ type HubRegistry interface {
 	// hub's name is free once it returns. Its events stay until retention
 	// takes them.
 	DeleteHub(ctx context.Context, id HubID, event Event) error
+	// DeleteEmptyHub is DeleteHub for a hub that has no devices; ErrNotEmpty for
+	// one that has, unless it is being deleted. No device is created in between.
+	DeleteEmptyHub(ctx context.Context, id HubID, event Event) error
 	// HubByName returns the hub of that name, ErrNotFound if there is none.
 	HubByName(ctx context.Context, name string) (Hub, error)
 	// Forget removes an intermediate that the hub has learned, and reports
@@ -212,8 +261,17 @@ type DeviceRegistry interface {
 	// start) and the cursor of the next page, "" at the end. A device that is
 	// there from first page to last is listed exactly once.
 	Devices(ctx context.Context, hub HubID, order Order, cursor string, limit int) ([]Device, string, error)
+	// ListDevices is Devices that tells where each device is in the list.
+	ListDevices(ctx context.Context, hub HubID, l DeviceList) ([]Listed, string, error)
+	// DevicesAt returns up to limit devices from the offset-th of the order of
+	// creation on. It costs about the same anywhere in the list.
+	DevicesAt(ctx context.Context, hub HubID, offset, limit int) ([]Device, error)
 	// CountDevices returns how many devices the hub has.
 	CountDevices(ctx context.Context, hub HubID) (int, error)
+	// AnchorDevices returns how many devices of the hub each anchor admitted
+	// last, by its key. Those that are not bound are not in it. The numbers are
+	// kept in the steps that change devices, so they are exact at any moment.
+	AnchorDevices(ctx context.Context, hub HubID) (map[trust.KeyHash]int, error)
 	// UpdateDevice edits the record and raises its version.
 	UpdateDevice(ctx context.Context, u Update) (Device, error)
 	// PutDevices creates or edits many devices of a hub, each in an atomic step,

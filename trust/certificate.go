@@ -35,6 +35,15 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 // String returns the fingerprint in lower-case hex.
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
+// MarshalText implements encoding.TextMarshaler.
+func (f Fingerprint) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *Fingerprint) UnmarshalText(text []byte) (err error) {
+	*f, err = ParseFingerprint(string(text))
+	return err
+}
+
 // KeyHash is the SHA-256 of a SubjectPublicKeyInfo: the identity of a key,
 // however often it is certified.
 type KeyHash [32]byte

@@ -38,7 +38,7 @@ func (f *Fleet) Anchors(ctx context.Context, p access.Principal, hub string) ([]
 }
 
 func (f *Fleet) anchorsOf(ctx context.Context, h provision.Hub) ([]Anchor, error) {
-	devices, err := f.anchorDevices(ctx, h.ID)
+	devices, err := f.store.AnchorDevices(ctx, h.ID)
 	if err != nil {
 		return nil, fmt.Errorf("hub %s: count devices by anchor: %w", h.Name, err)
 	}
@@ -113,7 +113,7 @@ func (f *Fleet) AddAnchor(ctx context.Context, p access.Principal, hub string, s
 		return Anchor{}, named(h, err)
 	}
 	f.inForce(ctx, h)
-	devices, err := f.anchorDevices(ctx, h.ID)
+	devices, err := f.store.AnchorDevices(ctx, h.ID)
 	return Anchor{Certificate: c, Facts: facts, Devices: devices[trust.KeyHashOf(c)]}, err
 }
 
@@ -339,20 +339,4 @@ func (f *Fleet) RemoveIntermediate(ctx context.Context, p access.Principal, hub 
 	}
 	f.inForce(ctx, h)
 	return nil
-}
-
-func (f *Fleet) anchorDevices(ctx context.Context, hub provision.HubID) (map[trust.KeyHash]int, error) {
-	counts := make(map[trust.KeyHash]int)
-	for cursor := ""; ; {
-		page, next, err := f.store.Devices(ctx, hub, provision.ByCreation, cursor, readPage)
-		if err != nil {
-			return nil, err
-		}
-		for _, d := range page {
-			counts[d.Anchor]++
-		}
-		if cursor = next; cursor == "" {
-			return counts, nil
-		}
-	}
 }

@@ -420,19 +420,21 @@ func (f *Fleet) DeleteHub(ctx context.Context, p access.Principal, idOrName stri
 	if err := p.Need(access.Admin); err != nil {
 		return err
 	}
-	if !withDevices && !h.Deleting {
-		n, err := f.store.CountDevices(ctx, h.ID)
-		if err != nil {
-			return named(h, err)
-		}
-		if n > 0 {
-			return &Refusal{Kind: ErrConflict, Code: InUse, Devices: n,
-				Message: fmt.Sprintf("hub %s has %d devices: say that they are to be deleted with it", h.Name, n)}
-		}
-	}
 	waiting, cancel := context.WithTimeout(ctx, deletionPatience)
 	defer cancel()
-	err = f.store.DeleteHub(waiting, h.ID, provision.Deleted.OnHub(h, f.now()))
+	deletion := f.store.DeleteEmptyHub
+	if withDevices {
+		deletion = f.store.DeleteHub
+	}
+	err = deletion(waiting, h.ID, provision.Deleted.OnHub(h, f.now()))
+	if errors.Is(err, provision.ErrNotEmpty) {
+		n, cerr := f.store.CountDevices(ctx, h.ID)
+		if cerr != nil {
+			return named(h, cerr)
+		}
+		return &Refusal{Kind: ErrConflict, Code: InUse, Devices: n,
+			Message: fmt.Sprintf("hub %s has %d devices: say that they are to be deleted with it", h.Name, n)}
+	}
 	f.inForce(ctx, h)
 	if err != nil && ctx.Err() == nil {
 		if now, herr := f.store.Hub(ctx, h.ID); herr == nil && now.Deleting {

@@ -23,9 +23,18 @@ type DeviceQuery struct {
 	Anchor     *trust.KeyHash
 }
 
-// maxScan bounds how many devices one page looks at: a filter that few pass
-// gives short pages, and time for others.
-const maxScan = 5000
+const (
+	// maxScan bounds how many devices one page looks at: where few pass, pages
+	// are short, and others get their turn.
+	maxScan = 5000
+	// scanChunk is how many are read at once where not all pass.
+	scanChunk = 500
+)
+
+// narrows reports whether devices are left out that the store lists.
+func (q DeviceQuery) narrows() bool {
+	return q.Enabled != nil || q.Connected != nil || q.Anchor != nil || q.NamePrefix != "" && q.Order == provision.ByCreation
+}
 
 // Devices returns a page of the hub's devices and the cursor of the next, ""
 // at the end. A page may be short, or empty, and not be the last. A device that
@@ -35,42 +44,64 @@ func (f *Fleet) Devices(ctx context.Context, p access.Principal, hub string, q D
 	if err != nil {
 		return nil, "", err
 	}
+	list := provision.DeviceList{Order: q.Order, Cursor: q.Cursor, Limit: q.Limit}
+	if q.Order == provision.ByName {
+		list.Prefix = q.NamePrefix
+	}
+	if q.narrows() {
+		list.Limit = max(q.Limit, scanChunk)
+	}
 	var page []Device
-	cursor := q.Cursor
-	for scanned := 0; scanned < maxScan; {
-		devices, next, err := f.store.Devices(ctx, h.ID, q.Order, cursor, q.Limit-len(page))
+	for scanned := 0; ; {
+		listed, next, err := f.store.ListDevices(ctx, h.ID, list)
 		if err != nil {
 			return nil, "", fmt.Errorf("list devices: %w", err)
 		}
-		scanned += len(devices)
-		passed, err := f.filter(ctx, q, devices)
+		scanned += len(listed)
+		passed, err := f.filter(ctx, q, listed, q.Limit-len(page))
 		if err != nil {
 			return nil, "", err
 		}
-		page = append(page, passed...)
-		if cursor = next; cursor == "" || len(page) >= q.Limit {
+		for _, d := range passed {
+			page = append(page, d.Device)
+		}
+		switch {
+		case len(page) == q.Limit && len(passed) > 0 && passed[len(passed)-1].after != listed[len(listed)-1].After:
+			return page, passed[len(passed)-1].after, nil
+		case len(page) == q.Limit, next == "", scanned >= maxScan:
+			return page, next, nil
+		}
+		list.Cursor = next
+	}
+}
+
+// passed is a device that passed a filter, and the cursor after it.
+type passed struct {
+	Device
+	after string
+}
+
+// filter returns the first most of the devices that pass.
+func (f *Fleet) filter(ctx context.Context, q DeviceQuery, listed []provision.Listed, most int) ([]passed, error) {
+	var devices []provision.Device
+	var after []string
+	for _, d := range listed {
+		if (q.Enabled == nil || *q.Enabled == !d.Disabled) && strings.HasPrefix(d.Name, q.NamePrefix) &&
+			(q.Anchor == nil || *q.Anchor == d.Anchor) {
+			devices, after = append(devices, d.Device), append(after, d.After)
+		}
+		if q.Connected == nil && len(devices) == most {
 			break
 		}
 	}
-	return page, cursor, nil
-}
-
-func (f *Fleet) filter(ctx context.Context, q DeviceQuery, devices []provision.Device) ([]Device, error) {
-	var passed []provision.Device
-	for _, d := range devices {
-		if (q.Enabled == nil || *q.Enabled == !d.Disabled) && strings.HasPrefix(d.Name, q.NamePrefix) &&
-			(q.Anchor == nil || *q.Anchor == d.Anchor) {
-			passed = append(passed, d)
-		}
+	described, err := f.DescribeDevices(ctx, devices...)
+	if err != nil {
+		return nil, err
 	}
-	described, err := f.DescribeDevices(ctx, passed...)
-	if err != nil || q.Connected == nil {
-		return described, err
-	}
-	var kept []Device
-	for _, d := range described {
-		if d.Connected == *q.Connected {
-			kept = append(kept, d)
+	var kept []passed
+	for i, d := range described {
+		if len(kept) < most && (q.Connected == nil || d.Connected == *q.Connected) {
+			kept = append(kept, passed{d, after[i]})
 		}
 	}
 	return kept, nil
@@ -94,14 +125,7 @@ func (f *Fleet) DevicesAt(ctx context.Context, p access.Principal, hub string, o
 	if err != nil {
 		return nil, err
 	}
-	all, err := f.allDevices(ctx, h, offset+limit)
-	if err != nil && !errors.Is(err, ErrTooMany) {
-		return nil, err
-	}
-	if offset >= len(all) {
-		return nil, nil
-	}
-	return all[offset:min(len(all), offset+limit)], nil
+	return f.store.DevicesAt(ctx, h.ID, offset, limit)
 }
 
 // ErrTooMany: the hub has more devices than can be read at once.

@@ -48,6 +48,11 @@ func (noDevices) CreateDevice(context.Context, provision.Creation) (provision.De
 	return provision.Device{}, false, provision.ErrUnavailable
 }
 
+// BindDevice implements provision.Store.
+func (noDevices) BindDevice(context.Context, provision.Binding) (provision.Device, error) {
+	return provision.Device{}, provision.ErrUnavailable
+}
+
 // Learn implements provision.Store.
 func (noDevices) Learn(context.Context, provision.HubID, [][]byte) error {
 	return provision.ErrUnavailable

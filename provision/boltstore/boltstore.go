@@ -135,12 +135,12 @@ func (s *Store) begin(config Config) error {
 	if err != nil {
 		return fmt.Errorf("open store %s: %w", s.path, err)
 	}
-	if err := s.db.Update(addBuckets); err != nil {
-		return fmt.Errorf("open store %s: %w", s.path, err)
-	}
 	if config.Partitions != 0 && config.Partitions != s.meta.partitions {
 		return fmt.Errorf("open store %s: it has %d partitions, the configuration says %d: the number is fixed when the store is created",
 			s.path, s.meta.partitions, config.Partitions)
+	}
+	if err := s.db.Update(upgrade); err != nil {
+		return fmt.Errorf("open store %s: upgrade: %w", s.path, err)
 	}
 	return nil
 }

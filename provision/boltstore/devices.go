@@ -12,6 +12,7 @@ import (
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // Device returns the device of that name.
@@ -103,6 +104,8 @@ func (t *txn) addDevice(hub *hubState, d provision.Device, stored []byte) {
 	hub.counters.devices++
 	hub.counters.created++
 	hub.counted = true
+	hub.countAnchor(d.Anchor, 1)
+	hub.countRank(hub.counters.created, 1)
 	t.put(bucketDevices, deviceKey(d.Hub, d.Name), stored)
 	t.put(bucketIDs, idKey(d.Hub, d.ID), idValue(hub.counters.created, d.Name))
 	t.put(bucketCreated, createdKey(d.Hub, hub.counters.created), []byte(d.Name))
@@ -137,9 +140,66 @@ func (s *Store) tryUpdateDevice(ctx context.Context, u provision.Update) (provis
 		if !bytes.Equal(t.get(bucketDevices, key), before) {
 			return errConflict
 		}
-		t.put(bucketDevices, key, stored)
-		t.tellOfDevice(device, event)
-		return nil
+		return t.replaceDevice(old, device, stored, event)
+	})
+	if err != nil {
+		return provision.Device{}, err
+	}
+	return device, nil
+}
+
+// replaceDevice puts an edited record in the place of what there is.
+func (t *txn) replaceDevice(old, device provision.Device, stored, event []byte) error {
+	if old.Anchor != device.Anchor {
+		hub, err := t.hub(device.Hub.Partition(t.store.meta.partitions), device.Hub)
+		if err != nil {
+			return err
+		}
+		hub.countAnchor(old.Anchor, -1)
+		hub.countAnchor(device.Anchor, 1)
+	}
+	t.put(bucketDevices, deviceKey(device.Hub, device.Name), stored)
+	t.tellOfDevice(device, event)
+	return nil
+}
+
+// BindDevice binds a device at its first accepted connection.
+func (s *Store) BindDevice(ctx context.Context, b provision.Binding) (provision.Device, error) {
+	for {
+		device, err := s.tryBindDevice(ctx, b)
+		if !errors.Is(err, errConflict) {
+			return device, err
+		}
+	}
+}
+
+func (s *Store) tryBindDevice(ctx context.Context, b provision.Binding) (provision.Device, error) {
+	device, before, err := s.readDeviceByID(ctx, b.Hub, b.Device)
+	if err != nil {
+		return provision.Device{}, err
+	}
+	old := device
+	if !b.Apply(&device) {
+		return device, nil
+	}
+	device.Version++
+	stored, event, err := encodeDeviceAndEvent(device, b.Event(device))
+	if err != nil {
+		return provision.Device{}, err
+	}
+	partition := b.Hub.Partition(s.meta.partitions)
+	err = s.write(ctx, func(t *txn) error {
+		hub, err := t.hub(partition, b.Hub)
+		if err != nil {
+			return err
+		}
+		if !hub.exists || hub.deleting || hub.version != b.HubVersion {
+			return fmt.Errorf("hub %s: %w", b.Hub, provision.ErrHubChanged)
+		}
+		if !bytes.Equal(t.get(bucketDevices, deviceKey(b.Hub, device.Name)), before) {
+			return errConflict
+		}
+		return t.replaceDevice(old, device, stored, event)
 	})
 	if err != nil {
 		return provision.Device{}, err
@@ -188,6 +248,12 @@ func (t *txn) removeDevice(hub provision.HubID, name string) error {
 	if err != nil {
 		return fmt.Errorf("device %q of hub %s: %w", name, hub, err)
 	}
+	device, err := record.DecodeDevice(hub, t.get(bucketDevices, deviceKey(hub, name)))
+	if err != nil {
+		return err
+	}
+	state.countAnchor(device.Anchor, -1)
+	state.countRank(number, -1)
 	t.delete(bucketDevices, deviceKey(hub, name))
 	t.delete(bucketIDs, id)
 	t.delete(bucketCreated, createdKey(hub, number))
@@ -212,32 +278,105 @@ func (s *Store) CountDevices(ctx context.Context, hub provision.HubID) (n int, e
 	return n, err
 }
 
-// Devices returns one page of the hub's devices. The cursor is the last key of
-// the page before.
-func (s *Store) Devices(ctx context.Context, hub provision.HubID, order provision.Order, cursor string, limit int) (page []provision.Device, next string, err error) {
-	if limit < 1 {
-		return nil, "", fmt.Errorf("page of %d devices", limit)
+// AnchorDevices returns how many devices each anchor admitted last.
+func (s *Store) AnchorDevices(ctx context.Context, hub provision.HubID) (map[trust.KeyHash]int, error) {
+	counts := make(map[trust.KeyHash]int)
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		return scan(tx.Bucket(bucketAnchors), hub.UUID[:], nil, func(anchor, v []byte) (bool, error) {
+			n, err := parseNumber(v)
+			if err != nil || len(anchor) != len(trust.KeyHash{}) {
+				return false, errors.Join(err, fmt.Errorf("hub %s: count of anchor %x", hub, anchor))
+			}
+			counts[trust.KeyHash(anchor)] = int(n)
+			return true, nil
+		})
+	})
+	return counts, err
+}
+
+// DevicesAt returns devices by their place in the order of creation.
+func (s *Store) DevicesAt(ctx context.Context, hub provision.HubID, offset, limit int) (page []provision.Device, err error) {
+	if offset < 0 || limit < 1 {
+		return nil, fmt.Errorf("%d devices from the %d-th on", limit, offset)
 	}
-	after, err := parseCursor(order, cursor)
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		var block, before uint64 // devices before the block
+		err := scan(tx.Bucket(bucketRanks), hub.UUID[:], nil, func(b, v []byte) (bool, error) {
+			n, err := parseNumber(v)
+			if err != nil || len(b) != 8 {
+				return false, errors.Join(err, fmt.Errorf("hub %s: count of block %x", hub, b))
+			}
+			if before+n > uint64(offset) {
+				block = binary.BigEndian.Uint64(b)
+				return false, nil
+			}
+			before += n
+			block = binary.BigEndian.Uint64(b) + 1
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+		skip := uint64(offset) - before
+		return scan(tx.Bucket(bucketCreated), hub.UUID[:], number(block*rankBlock), func(_, name []byte) (bool, error) {
+			if skip > 0 {
+				skip--
+				return true, nil
+			}
+			device, err := readDevice(tx, hub, string(name))
+			page = append(page, device)
+			return len(page) < limit, err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return page, nil
+}
+
+// Devices returns one page of the hub's devices.
+func (s *Store) Devices(ctx context.Context, hub provision.HubID, order provision.Order, cursor string, limit int) ([]provision.Device, string, error) {
+	listed, next, err := s.ListDevices(ctx, hub, provision.DeviceList{Order: order, Cursor: cursor, Limit: limit})
+	devices := make([]provision.Device, len(listed))
+	for i, l := range listed {
+		devices[i] = l.Device
+	}
+	return devices, next, err
+}
+
+// ListDevices returns one page of the hub's devices. A cursor is the last key of
+// what comes before it.
+func (s *Store) ListDevices(ctx context.Context, hub provision.HubID, l provision.DeviceList) (page []provision.Listed, next string, err error) {
+	if l.Limit < 1 {
+		return nil, "", fmt.Errorf("page of %d devices", l.Limit)
+	}
+	after, err := parseCursor(l.Order, l.Cursor)
 	if err != nil {
 		return nil, "", err
 	}
 	bucket := bucketDevices
-	if order == provision.ByCreation {
+	if l.Order == provision.ByCreation {
 		bucket = bucketCreated
+		if l.Prefix != "" {
+			return nil, "", errors.New("a prefix in the order of creation")
+		}
+	} else if string(after) < l.Prefix {
+		after = []byte(l.Prefix)
 	}
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		var last []byte
 		return scan(tx.Bucket(bucket), hub.UUID[:], after, func(rest, v []byte) (bool, error) {
-			if len(page) == limit {
-				next = cursorAt(order, last)
+			if !bytes.HasPrefix(rest, []byte(l.Prefix)) {
 				return false, nil
 			}
-			device, err := readDeviceOf(tx, hub, order, v)
+			if len(page) == l.Limit {
+				next = page[l.Limit-1].After
+				return false, nil
+			}
+			device, err := readDeviceOf(tx, hub, l.Order, v)
 			if err != nil {
 				return false, err
 			}
-			page, last = append(page, device), rest
+			page = append(page, provision.Listed{Device: device, After: cursorAt(l.Order, rest)})
 			return true, nil
 		})
 	})

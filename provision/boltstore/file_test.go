@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,9 +88,9 @@ func TestOpenRefuses(t *testing.T) {
 		},
 		"newer schema": {
 			make: func(t *testing.T, path string) {
-				store(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaSchema, []byte("2")) })
+				store(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaSchema, []byte("3")) })
 			},
-			want: "it was written by a newer hubgate (schema 2, this one knows up to 1)",
+			want: "it was written by a newer hubgate (schema 3, this one knows up to 2)",
 		},
 		"missing bucket": {
 			make: func(t *testing.T, path string) {
@@ -222,4 +223,46 @@ func read(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestUpgrade: a file of schema 1 is counted when it is opened.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "hubgate.db")
+	s := start(t, Config{Path: path})
+	hub, err := storetest.CreateHub(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := storetest.CreateDevices(t.Context(), s, hub, 1_500); err != nil {
+		t.Fatal(err)
+	}
+	anchors, err := s.AnchorDevices(t.Context(), hub.ID)
+	if err != nil || len(anchors) != 1 {
+		t.Fatal(anchors, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return errors.Join(tx.DeleteBucket(bucketAnchors), tx.DeleteBucket(bucketRanks), tx.Bucket(bucketMeta).Put(metaSchema, []byte("1")))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(path); err != nil {
+		t.Errorf("schema 1: %v", err)
+	}
+	s = start(t, Config{Path: path})
+	again, err := s.AnchorDevices(t.Context(), hub.ID)
+	if err != nil || !maps.Equal(again, anchors) {
+		t.Errorf("counted %v (%v), want %v", again, err, anchors)
+	}
+	if page, err := s.DevicesAt(t.Context(), hub.ID, 1_499, 10); err != nil || len(page) != 1 {
+		t.Errorf("the last device: %d, %v", len(page), err)
+	}
 }

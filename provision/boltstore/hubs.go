@@ -244,11 +244,20 @@ func (s *Store) tryUpdateHub(ctx context.Context, id provision.HubID, edit func(
 
 // DeleteHub removes the hub and all its own, its devices in steps.
 func (s *Store) DeleteHub(ctx context.Context, id provision.HubID, event provision.Event) error {
+	return s.deleteHub(ctx, id, event, false)
+}
+
+// DeleteEmptyHub removes a hub that has no devices.
+func (s *Store) DeleteEmptyHub(ctx context.Context, id provision.HubID, event provision.Event) error {
+	return s.deleteHub(ctx, id, event, true)
+}
+
+func (s *Store) deleteHub(ctx context.Context, id provision.HubID, event provision.Event, empty bool) error {
 	encoded, err := encodeEvent(event)
 	if err != nil {
 		return err
 	}
-	if err := s.write(ctx, func(t *txn) error { return t.markDeleting(id, encoded) }); err != nil {
+	if err := s.write(ctx, func(t *txn) error { return t.markDeleting(id, encoded, empty) }); err != nil {
 		return err
 	}
 	for done := false; !done; {
@@ -263,8 +272,9 @@ func (s *Store) DeleteHub(ctx context.Context, id provision.HubID, event provisi
 	return nil
 }
 
-// markDeleting is the step after which nothing is created on the hub.
-func (t *txn) markDeleting(id provision.HubID, event []byte) error {
+// markDeleting is the step after which nothing is created on the hub. One that
+// has to be empty and is not stays.
+func (t *txn) markDeleting(id provision.HubID, event []byte, empty bool) error {
 	b := t.get(bucketHubs, t.store.hubKey(id))
 	if b == nil {
 		return fmt.Errorf("hub %s: %w", id, provision.ErrNotFound)
@@ -272,6 +282,13 @@ func (t *txn) markDeleting(id provision.HubID, event []byte) error {
 	hub, err := record.DecodeHub(b)
 	if err != nil || hub.Deleting {
 		return err
+	}
+	state, err := t.hub(id.Partition(t.store.meta.partitions), id)
+	if err != nil {
+		return err
+	}
+	if n := state.counters.devices; empty && n > 0 {
+		return fmt.Errorf("hub %s: %w: %d", hub.Name, provision.ErrNotEmpty, n)
 	}
 	hub.Deleting = true
 	if hub.Declared == "" {
@@ -312,16 +329,10 @@ func (t *txn) purge(id provision.HubID) (bool, error) {
 	if len(names) == purgeBatch {
 		return false, nil
 	}
-	var learned [][]byte
-	err = scan(t.bucket(bucketLearned), id.UUID[:], nil, func(_, der []byte) (bool, error) {
-		learned = append(learned, learnedKey(id, der))
-		return true, nil
-	})
-	if err != nil {
-		return false, err
-	}
-	for _, key := range learned {
-		t.delete(bucketLearned, key)
+	for _, bucket := range [][]byte{bucketLearned, bucketAnchors, bucketRanks} {
+		if err := t.deleteOf(bucket, id); err != nil {
+			return false, err
+		}
 	}
 	t.delete(bucketCounters, id.UUID[:])
 	t.delete(bucketNames, []byte(hub.Name))
@@ -329,6 +340,19 @@ func (t *txn) purge(id provision.HubID) (bool, error) {
 	t.hubs[id] = &hubState{}
 	t.changed(id.Partition(t.store.meta.partitions), provision.Change{Kind: provision.HubChanged, Hub: id})
 	return true, nil
+}
+
+// deleteOf removes what a bucket has of a hub.
+func (t *txn) deleteOf(bucket []byte, hub provision.HubID) error {
+	var keys [][]byte
+	err := scan(t.bucket(bucket), hub.UUID[:], nil, func(rest, _ []byte) (bool, error) {
+		keys = append(keys, slices.Concat(hub.UUID[:], rest))
+		return true, nil
+	})
+	for _, key := range keys {
+		t.delete(bucket, key)
+	}
+	return err
 }
 
 // checkName refuses a name that belongs to another hub.

@@ -12,6 +12,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // The layout of the file. Numbers are big-endian, so that keys sort by them;
@@ -30,6 +32,8 @@ import (
 //	learned   hub ‖ SHA-256 of value       intermediate, DER
 //	outbox    partition (2) ‖ seq (8)      event, JSON
 //	cursors   partition (2) ‖ sink         seq (8) of the last event that the sink has
+//	anchors   hub ‖ SHA-256 of key         devices that this anchor admitted last (8)
+//	ranks     hub ‖ block (8)              devices whose creation number is in the block (8)
 //
 // Device names come last in their keys, so they may hold any byte.
 var (
@@ -43,14 +47,23 @@ var (
 	bucketLearned  = []byte("learned")
 	bucketOutbox   = []byte("outbox")
 	bucketCursors  = []byte("cursors")
+	bucketAnchors  = []byte("anchors")
+	bucketRanks    = []byte("ranks")
 
 	metaSchema     = []byte("schema")
 	metaID         = []byte("id")
 	metaPartitions = []byte("partitions")
 )
 
-// schema is the layout that this build reads and writes.
-const schema = 1
+// schema is the layout that this build writes.
+//
+//	1  the first
+//	2  with anchors and ranks, which an older hubgate would not keep up
+const schema = 2
+
+// rankBlock is how many creation numbers are counted as one block: finding the
+// n-th device takes the blocks before it and one block's entries.
+const rankBlock = 1024
 
 // maxNameBytes bounds device names: what fits the longest valid one.
 const maxNameBytes = 4 * provision.MaxNameRunes
@@ -180,16 +193,85 @@ var buckets = [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucke
 
 // laterBuckets came after the first release of the schema. A file without them
 // gets them when it is opened; an older hubgate leaves them alone.
-var laterBuckets = [][]byte{bucketCursors}
+var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketRanks}
 
-// addBuckets makes the buckets that a file of an older hubgate lacks.
-func addBuckets(tx *bbolt.Tx) error {
+// upgrade makes what a file of an older hubgate lacks.
+func upgrade(tx *bbolt.Tx) error {
 	for _, name := range laterBuckets {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
 	}
-	return nil
+	m := tx.Bucket(bucketMeta)
+	if string(m.Get(metaSchema)) == strconv.Itoa(schema) {
+		return nil
+	}
+	if err := countAll(tx); err != nil {
+		return err
+	}
+	return m.Put(metaSchema, []byte(strconv.Itoa(schema)))
+}
+
+// tallyKey is the key of a number in bucketAnchors or bucketRanks.
+type tallyKey struct {
+	hub    provision.HubID
+	anchor trust.KeyHash
+	block  uint64 // creation number / rankBlock
+}
+
+func (k tallyKey) anchorKey() []byte {
+	return append(append(make([]byte, 0, 16+len(k.anchor)), k.hub.UUID[:]...), k.anchor[:]...)
+}
+
+func (k tallyKey) rankKey() []byte { return createdKey(k.hub, k.block) }
+
+// countAll counts what schema 1 did not.
+func countAll(tx *bbolt.Tx) error {
+	anchors, ranks := map[tallyKey]uint64{}, map[tallyKey]uint64{}
+	err := tx.Bucket(bucketDevices).ForEach(func(k, v []byte) error {
+		if len(k) <= 16 {
+			return fmt.Errorf("device key %x", k)
+		}
+		hub := provision.HubID{UUID: [16]byte(k[:16])}
+		d, err := record.DecodeDevice(hub, v)
+		if err == nil && d.Bound() {
+			anchors[tallyKey{hub: hub, anchor: d.Anchor}]++
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = tx.Bucket(bucketCreated).ForEach(func(k, _ []byte) error {
+		if len(k) != 16+8 {
+			return fmt.Errorf("creation key %x", k)
+		}
+		ranks[tallyKey{hub: provision.HubID{UUID: [16]byte(k[:16])}, block: binary.BigEndian.Uint64(k[16:]) / rankBlock}]++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for k, n := range anchors {
+		err = errors.Join(err, tx.Bucket(bucketAnchors).Put(k.anchorKey(), number(n)))
+	}
+	for k, n := range ranks {
+		err = errors.Join(err, tx.Bucket(bucketRanks).Put(k.rankKey(), number(n)))
+	}
+	return err
+}
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// parseNumber reads a number; there being none is 0.
+func parseNumber(v []byte) (uint64, error) {
+	switch len(v) {
+	case 0:
+		return 0, nil
+	case 8:
+		return binary.BigEndian.Uint64(v), nil
+	}
+	return 0, fmt.Errorf("number of %d bytes", len(v))
 }
 
 // initialize makes the buckets of a new file.

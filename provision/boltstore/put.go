@@ -74,7 +74,8 @@ func (t *txn) putDevice(state *hubState, hub provision.HubID, p provision.Put) p
 	if err != nil {
 		return provision.PutResult{Err: err}
 	}
-	t.put(bucketDevices, key, stored)
-	t.tellOfDevice(d, event)
+	if err := t.replaceDevice(*is, d, stored, event); err != nil {
+		return provision.PutResult{Err: err}
+	}
 	return result
 }

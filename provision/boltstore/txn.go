@@ -9,6 +9,7 @@ import (
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // txn is the transaction of one batch. Its methods put off errors of the file
@@ -32,6 +33,28 @@ type hubState struct {
 	deleting bool
 	counters counters
 	counted  bool // the counters changed
+	// What the batch adds to the numbers of anchors and of rank blocks.
+	anchors map[trust.KeyHash]int
+	ranks   map[uint64]int
+}
+
+// countAnchor counts devices that an anchor admitted, or did. No anchor is none.
+func (h *hubState) countAnchor(anchor trust.KeyHash, n int) {
+	if anchor == (trust.KeyHash{}) {
+		return
+	}
+	if h.anchors == nil {
+		h.anchors = make(map[trust.KeyHash]int)
+	}
+	h.anchors[anchor] += n
+}
+
+// countRank counts a device by its creation number.
+func (h *hubState) countRank(number uint64, n int) {
+	if h.ranks == nil {
+		h.ranks = make(map[uint64]int)
+	}
+	h.ranks[number/rankBlock] += n
 }
 
 func newTxn(tx *bbolt.Tx, s *Store) *txn {
@@ -117,9 +140,33 @@ func (t *txn) finish() {
 		if h.counted {
 			t.put(bucketCounters, id.UUID[:], h.counters.encode())
 		}
+		for anchor, n := range h.anchors {
+			t.add(bucketAnchors, tallyKey{hub: id, anchor: anchor}.anchorKey(), n)
+		}
+		for block, n := range h.ranks {
+			t.add(bucketRanks, tallyKey{hub: id, block: block}.rankKey(), n)
+		}
 	}
 	for partition, last := range t.seqs {
 		t.trim(partition, last)
+	}
+}
+
+// add adds to a number, which goes when it is 0.
+func (t *txn) add(bucket, key []byte, n int) {
+	if n == 0 {
+		return
+	}
+	before, err := parseNumber(t.get(bucket, key))
+	t.fail(err)
+	after := int(before) + n
+	switch {
+	case after < 0:
+		t.fail(fmt.Errorf("%s: number at %x falls below 0", bucket, key))
+	case after == 0:
+		t.delete(bucket, key)
+	default:
+		t.put(bucket, key, number(uint64(after)))
 	}
 }
 

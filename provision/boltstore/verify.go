@@ -66,6 +66,7 @@ type tally struct {
 	devices uint64
 	newest  uint64 // creation number
 	learned int
+	numbers map[string]uint64 // what bucketAnchors and bucketRanks have to say, by bucket and key
 }
 
 func (v *verifier) problem(format string, args ...any) {
@@ -100,7 +101,39 @@ func (v *verifier) run() {
 			v.problem("%d devices have %d entries in index %q", v.report.Devices, n, index)
 		}
 	}
+	for _, bucket := range [][]byte{bucketAnchors, bucketRanks} {
+		if v.tx.Bucket(bucket) != nil { // a file of schema 1 has none
+			v.numbers(bucket)
+		}
+	}
 	v.outbox()
+}
+
+// numbers checks the counts of a bucket.
+func (v *verifier) numbers(bucket []byte) {
+	found := 0
+	v.each(bucket, func(k, value []byte) {
+		found++
+		id, t := v.owner(bucket, k)
+		if t == nil {
+			return
+		}
+		n, err := parseNumber(value)
+		if want := t.numbers[string(bucket)+string(k)]; err != nil || n != want || n == 0 {
+			v.problem("hub %s: %s at %x says %x, and there are %d devices", id, bucket, k[16:], value, want)
+		}
+	})
+	want := 0
+	for _, t := range v.hubs {
+		for k := range t.numbers {
+			if bytes.HasPrefix([]byte(k), bucket) {
+				want++
+			}
+		}
+	}
+	if found != want {
+		v.problem("bucket %q has %d entries, and there should be %d", bucket, found, want)
+	}
 }
 
 func (v *verifier) each(bucket []byte, check func(k, value []byte)) {
@@ -177,6 +210,13 @@ func (v *verifier) device(k, value []byte) {
 		v.problem("hub %s, device %q: number %d of the creation order is %q", id, d.Name, number, listed)
 	}
 	t.newest = max(t.newest, number)
+	if t.numbers == nil {
+		t.numbers = make(map[string]uint64)
+	}
+	t.numbers[string(bucketRanks)+string(tallyKey{hub: id, block: number / rankBlock}.rankKey())]++
+	if d.Bound() {
+		t.numbers[string(bucketAnchors)+string(tallyKey{hub: id, anchor: d.Anchor}.anchorKey())]++
+	}
 }
 
 func (v *verifier) learned(k, der []byte) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // CreateDevice implements provision.Store. It is one round trip.
@@ -26,8 +27,8 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 	}
 	p := s.partition(d.Hub)
 	w, value, err := s.change(ctx, p, scriptDeviceCreate,
-		[]string{p.hub(d.Hub), p.device(d.ID), p.names(d.Hub), p.order(d.Hub)},
-		c.HubVersion, d.Name, rec, event)
+		[]string{p.hub(d.Hub), p.device(d.ID), p.names(d.Hub), p.order(d.Hub), p.anchors(d.Hub)},
+		c.HubVersion, d.Name, rec, event, anchorField(d))
 	if err != nil {
 		return provision.Device{}, false, err
 	}
@@ -79,9 +80,43 @@ func (s *Store) device(ctx context.Context, hub provision.HubID, id provision.De
 	return d, rec, nil
 }
 
+// anchorField is where a device is counted in its hub's anchors, "" if nowhere.
+func anchorField(d provision.Device) string {
+	if !d.Bound() {
+		return ""
+	}
+	return string(d.Anchor[:])
+}
+
 // UpdateDevice implements provision.DeviceRegistry. What identifies the device
 // cannot be edited.
 func (s *Store) UpdateDevice(ctx context.Context, u provision.Update) (provision.Device, error) {
+	return s.editDevice(ctx, u, "")
+}
+
+// BindDevice implements provision.Store.
+func (s *Store) BindDevice(ctx context.Context, b provision.Binding) (provision.Device, error) {
+	var bound provision.Device
+	d, err := s.editDevice(ctx, provision.Update{
+		Hub: b.Hub, Device: b.Device, Event: b.Event,
+		Change: func(d *provision.Device) error {
+			if !b.Apply(d) {
+				bound = *d
+				return errBound
+			}
+			return nil
+		},
+	}, strconv.FormatUint(b.HubVersion, 10))
+	if errors.Is(err, errBound) {
+		return bound, nil
+	}
+	return d, err
+}
+
+var errBound = errors.New("bound already")
+
+// editDevice edits a record, if the hub is still of that version, "" for any.
+func (s *Store) editDevice(ctx context.Context, u provision.Update, hubVersion string) (provision.Device, error) {
 	p := s.partition(u.Hub)
 	for {
 		before, rec, err := s.device(ctx, u.Hub, u.Device)
@@ -102,8 +137,8 @@ func (s *Store) UpdateDevice(ctx context.Context, u provision.Update) (provision
 		if err != nil {
 			return provision.Device{}, err
 		}
-		w, _, err := s.change(ctx, p, scriptDeviceUpdate, []string{p.device(u.Device)},
-			rec, changed, event, encodeChange(provision.DeviceChanged, u.Hub, u.Device))
+		w, _, err := s.change(ctx, p, scriptDeviceUpdate, []string{p.device(u.Device), p.anchors(u.Hub), p.hub(u.Hub)},
+			rec, changed, event, encodeChange(provision.DeviceChanged, u.Hub, u.Device), anchorField(before), anchorField(after), hubVersion)
 		if err != nil {
 			return provision.Device{}, err
 		}
@@ -112,6 +147,8 @@ func (s *Store) UpdateDevice(ctx context.Context, u provision.Update) (provision
 			return after, nil
 		case wordGone:
 			return provision.Device{}, provision.ErrNotFound
+		case wordHub:
+			return provision.Device{}, provision.ErrHubChanged
 		case wordConflict:
 			if err := s.again(ctx); err != nil {
 				return provision.Device{}, err
@@ -134,8 +171,8 @@ func (s *Store) DeleteDevice(ctx context.Context, hub provision.HubID, id provis
 		if err != nil {
 			return err
 		}
-		w, _, err := s.change(ctx, p, scriptDeviceDelete, []string{p.device(id), p.names(hub), p.order(hub)},
-			rec, d.Name, e, encodeChange(provision.DeviceChanged, hub, id))
+		w, _, err := s.change(ctx, p, scriptDeviceDelete, []string{p.device(id), p.names(hub), p.order(hub), p.anchors(hub)},
+			rec, d.Name, e, encodeChange(provision.DeviceChanged, hub, id), anchorField(d))
 		if err != nil {
 			return err
 		}
@@ -172,15 +209,81 @@ func (s *Store) CountDevices(ctx context.Context, hub provision.HubID) (int, err
 	return int(n), err
 }
 
-// Devices implements provision.DeviceRegistry. The cursor is the last name, or
-// the number of the last creation: neither moves when devices come and go.
-func (s *Store) Devices(ctx context.Context, hub provision.HubID, order provision.Order, cursor string, limit int) ([]provision.Device, string, error) {
-	if limit < 1 {
-		return nil, "", fmt.Errorf("limit %d is less than 1", limit)
+// AnchorDevices implements provision.DeviceRegistry.
+func (s *Store) AnchorDevices(ctx context.Context, hub provision.HubID) (map[trust.KeyHash]int, error) {
+	p := s.partition(hub)
+	var fields map[string]string
+	err := s.call(ctx, func(ctx context.Context) (err error) {
+		fields, err = s.client.HGetAll(ctx, p.anchors(hub)).Result()
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	names, next, err := s.page(ctx, hub, order, cursor, limit)
-	if err != nil || len(names) == 0 {
+	counts := make(map[trust.KeyHash]int, len(fields))
+	for anchor, text := range fields {
+		n, err := strconv.Atoi(text)
+		if err != nil || len(anchor) != len(trust.KeyHash{}) {
+			return nil, fmt.Errorf("hub %s: count of anchor %x: %q", hub, anchor, text)
+		}
+		counts[trust.KeyHash([]byte(anchor))] = n
+	}
+	return counts, nil
+}
+
+// DevicesAt implements provision.DeviceRegistry.
+func (s *Store) DevicesAt(ctx context.Context, hub provision.HubID, offset, limit int) ([]provision.Device, error) {
+	if offset < 0 || limit < 1 {
+		return nil, fmt.Errorf("%d devices from the %d-th on", limit, offset)
+	}
+	var names []string
+	err := s.call(ctx, func(ctx context.Context) (err error) {
+		names, err = s.client.ZRange(ctx, s.partition(hub).order(hub), int64(offset), int64(offset)+int64(limit)-1).Result()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	devices, _, err := s.read(ctx, hub, names)
+	return devices, err
+}
+
+// Devices implements provision.DeviceRegistry.
+func (s *Store) Devices(ctx context.Context, hub provision.HubID, order provision.Order, cursor string, limit int) ([]provision.Device, string, error) {
+	listed, next, err := s.ListDevices(ctx, hub, provision.DeviceList{Order: order, Cursor: cursor, Limit: limit})
+	devices := make([]provision.Device, len(listed))
+	for i, l := range listed {
+		devices[i] = l.Device
+	}
+	return devices, next, err
+}
+
+// ListDevices implements provision.DeviceRegistry. A cursor is the last name, or
+// the last number of the creation order.
+func (s *Store) ListDevices(ctx context.Context, hub provision.HubID, l provision.DeviceList) ([]provision.Listed, string, error) {
+	if l.Limit < 1 {
+		return nil, "", fmt.Errorf("page of %d devices", l.Limit)
+	}
+	names, cursors, next, err := s.page(ctx, hub, l)
+	if err != nil {
 		return nil, "", err
+	}
+	devices, at, err := s.read(ctx, hub, names)
+	if err != nil {
+		return nil, "", err
+	}
+	listed := make([]provision.Listed, len(devices))
+	for i, d := range devices {
+		listed[i] = provision.Listed{Device: d, After: cursors[at[i]]}
+	}
+	return listed, next, nil
+}
+
+// read reads the devices of those names, and says which name each has. Those
+// that were deleted since the names were read are left out.
+func (s *Store) read(ctx context.Context, hub provision.HubID, names []string) (devices []provision.Device, at []int, err error) {
+	if len(names) == 0 {
+		return nil, nil, nil
 	}
 	p := s.partition(hub)
 	keys := make([]string, len(names))
@@ -193,45 +296,52 @@ func (s *Store) Devices(ctx context.Context, hub provision.HubID, order provisio
 		return err
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	devices := make([]provision.Device, 0, len(records))
-	for _, rec := range records {
+	for i, rec := range records {
 		text, ok := rec.(string)
 		if !ok {
-			continue // deleted since the names were read
+			continue
 		}
 		d, err := record.DecodeDevice(hub, []byte(text))
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
-		devices = append(devices, d)
+		devices, at = append(devices, d), append(at, i)
 	}
-	return devices, next, nil
+	return devices, at, nil
 }
 
-// page returns the names on a page and the cursor of the next. It asks for one
-// more than the page holds, to know whether there is a next.
-func (s *Store) page(ctx context.Context, hub provision.HubID, order provision.Order, cursor string, limit int) (names []string, next string, err error) {
+// page returns the names on a page, the cursor after each, and the cursor of the
+// next page. It asks for one more than the page holds, to know whether there is
+// a next.
+func (s *Store) page(ctx context.Context, hub provision.HubID, l provision.DeviceList) (names, cursors []string, next string, err error) {
 	p := s.partition(hub)
-	args := redis.ZRangeArgs{Count: int64(limit) + 1}
-	if order == provision.ByCreation {
+	args := redis.ZRangeArgs{Count: int64(l.Limit) + 1}
+	if l.Order == provision.ByCreation {
 		args.Key, args.ByScore, args.Start, args.Stop = p.order(hub), true, "-inf", "+inf"
-		if cursor != "" {
-			if _, err := strconv.ParseUint(cursor, 10, 64); err != nil {
-				return nil, "", errors.New("cursor is none of this list")
+		if l.Cursor != "" {
+			if _, err := strconv.ParseUint(l.Cursor, 10, 64); err != nil {
+				return nil, nil, "", errors.New("cursor is none of this list")
 			}
-			args.Start = "(" + cursor
+			args.Start = "(" + l.Cursor
+		}
+		if l.Prefix != "" {
+			return nil, nil, "", errors.New("a prefix in the order of creation")
 		}
 	} else {
 		args.Key, args.ByLex, args.Start, args.Stop = p.names(hub), true, "-", "+"
-		if cursor != "" {
-			args.Start = "(" + cursor
+		if l.Prefix != "" {
+			// No name is valid UTF-8 and has this byte.
+			args.Start, args.Stop = "["+l.Prefix, "("+l.Prefix+"\xff"
+		}
+		if l.Cursor != "" && l.Cursor >= l.Prefix {
+			args.Start = "(" + l.Cursor
 		}
 	}
 	var entries []redis.Z
 	err = s.call(ctx, func(ctx context.Context) (err error) {
-		if order == provision.ByCreation {
+		if l.Order == provision.ByCreation {
 			entries, err = s.client.ZRangeArgsWithScores(ctx, args).Result()
 			return err
 		}
@@ -239,18 +349,20 @@ func (s *Store) page(ctx context.Context, hub provision.HubID, order provision.O
 		return err
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
-	for _, e := range entries {
-		names = append(names, e.Member.(string))
+	cursors = names
+	if l.Order == provision.ByCreation {
+		cursors = nil
+		for _, e := range entries {
+			names = append(names, e.Member.(string))
+			cursors = append(cursors, strconv.FormatFloat(e.Score, 'f', 0, 64))
+		}
 	}
-	if len(names) <= limit {
-		return names, "", nil
+	if len(names) <= l.Limit {
+		return names, cursors, "", nil
 	}
-	if order == provision.ByCreation {
-		return names[:limit], strconv.FormatFloat(entries[limit-1].Score, 'f', 0, 64), nil
-	}
-	return names[:limit], names[limit-1], nil
+	return names[:l.Limit], cursors[:l.Limit], cursors[l.Limit-1], nil
 }
 
 // encodeEvent returns nil for an event that is none.

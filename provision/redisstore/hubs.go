@@ -291,9 +291,23 @@ func (s *Store) UpdateHub(ctx context.Context, id provision.HubID, change func(*
 	}
 }
 
+// flag is what scripts take for a truth.
+func flag(v bool) string {
+	if v {
+		return "1"
+	}
+	return ""
+}
+
 // replace writes an edited hub, with its new name if that changed. It returns
 // wordOK, or wordConflict if the stored record is not rec any more.
 func (s *Store) replace(ctx context.Context, before, after provision.Hub, rec string, event []byte) (word, error) {
+	return s.replaceIf(ctx, before, after, rec, event, false)
+}
+
+// replaceIf is replace that returns provision.ErrNotEmpty for a hub that has to
+// be empty and has devices.
+func (s *Store) replaceIf(ctx context.Context, before, after provision.Hub, rec string, event []byte, empty bool) (word, error) {
 	changed, err := record.EncodeHub(after)
 	if err != nil {
 		return "", err
@@ -308,13 +322,10 @@ func (s *Store) replace(ctx context.Context, before, after provision.Hub, rec st
 			return "", err
 		}
 	}
-	deleting := ""
-	if after.Deleting {
-		deleting = "1"
-	}
+	deleting := flag(after.Deleting)
 	p := s.partition(after.ID)
-	w, _, err := s.change(ctx, p, scriptHubUpdate, []string{p.hub(after.ID), p.void(after.ID)},
-		rec, changed, after.Version, after.Name, reserved.epoch, deleting, event, encodeHubChange(after.ID))
+	w, _, err := s.change(ctx, p, scriptHubUpdate, []string{p.hub(after.ID), p.void(after.ID), p.names(after.ID)},
+		rec, changed, after.Version, after.Name, reserved.epoch, deleting, event, encodeHubChange(after.ID), flag(empty))
 	if err != nil {
 		return "", err
 	}
@@ -330,6 +341,8 @@ func (s *Store) replace(ctx context.Context, before, after provision.Hub, rec st
 		return "", provision.ErrNotFound
 	case wordVoid:
 		return "", nameTaken(after.Name)
+	case wordDevices:
+		return "", fmt.Errorf("hub %s: %w", after.Name, provision.ErrNotEmpty)
 	default:
 		return "", unexpected(w)
 	}
@@ -341,7 +354,16 @@ const clearChunk = 500
 
 // DeleteHub implements provision.HubRegistry.
 func (s *Store) DeleteHub(ctx context.Context, id provision.HubID, event provision.Event) error {
-	h, err := s.fence(ctx, id, event)
+	return s.deleteHub(ctx, id, event, false)
+}
+
+// DeleteEmptyHub implements provision.HubRegistry.
+func (s *Store) DeleteEmptyHub(ctx context.Context, id provision.HubID, event provision.Event) error {
+	return s.deleteHub(ctx, id, event, true)
+}
+
+func (s *Store) deleteHub(ctx context.Context, id provision.HubID, event provision.Event, empty bool) error {
+	h, err := s.fence(ctx, id, event, empty)
 	if err != nil {
 		return err
 	}
@@ -354,7 +376,7 @@ func (s *Store) DeleteHub(ctx context.Context, id provision.HubID, event provisi
 	}
 	p := s.partition(id)
 	w, _, err := s.change(ctx, p, scriptHubDelete,
-		[]string{p.hub(id), p.names(id), p.order(id), p.learned(id), p.hubs()},
+		[]string{p.hub(id), p.names(id), p.order(id), p.learned(id), p.hubs(), p.anchors(id)},
 		id.String(), encodeHubChange(id))
 	switch {
 	case err != nil:
@@ -370,7 +392,7 @@ func (s *Store) DeleteHub(ctx context.Context, id provision.HubID, event provisi
 
 // fence marks the hub as being deleted and appends the event, unless it is
 // marked already.
-func (s *Store) fence(ctx context.Context, id provision.HubID, event provision.Event) (provision.Hub, error) {
+func (s *Store) fence(ctx context.Context, id provision.HubID, event provision.Event, empty bool) (provision.Hub, error) {
 	e, err := encodeEvent(event)
 	if err != nil {
 		return provision.Hub{}, err
@@ -385,7 +407,7 @@ func (s *Store) fence(ctx context.Context, id provision.HubID, event provision.E
 		if after.Declared == "" {
 			after.Version++
 		}
-		switch w, err := s.replace(ctx, before, after, rec, e); {
+		switch w, err := s.replaceIf(ctx, before, after, rec, e, empty); {
 		case err != nil:
 			return provision.Hub{}, err
 		case w == wordOK:
@@ -401,7 +423,7 @@ func (s *Store) fence(ctx context.Context, id provision.HubID, event provision.E
 func (s *Store) clear(ctx context.Context, id provision.HubID) error {
 	p := s.partition(id)
 	for {
-		names, _, err := s.page(ctx, id, provision.ByName, "", clearChunk)
+		names, _, _, err := s.page(ctx, id, provision.DeviceList{Order: provision.ByName, Limit: clearChunk})
 		if err != nil || len(names) == 0 {
 			return err
 		}

@@ -25,6 +25,7 @@ import (
 //	hg:{T}:h:<hub>:names    zset    device names, score 0
 //	hg:{T}:h:<hub>:seq      zset    device names by order of creation
 //	hg:{T}:h:<hub>:learned  set     intermediates (DER)
+//	hg:{T}:h:<hub>:anchors  hash    SHA-256 of an anchor's key (32 bytes) → devices that it admitted last
 //	hg:{T}:d:<device>       string  device record
 //	hg:{T}:void:<hub>       string  newest void name reservation of the hub; expires after an hour
 //	hg:{T}:s:<device>       hash    session → op that put it (8 bytes), record
@@ -68,6 +69,7 @@ func (p partition) hub(id provision.HubID) string     { return p.prefix + "h:" +
 func (p partition) names(id provision.HubID) string   { return p.hub(id) + ":names" }
 func (p partition) order(id provision.HubID) string   { return p.hub(id) + ":seq" }
 func (p partition) learned(id provision.HubID) string { return p.hub(id) + ":learned" }
+func (p partition) anchors(id provision.HubID) string { return p.hub(id) + ":anchors" }
 func (p partition) void(id provision.HubID) string    { return p.prefix + "void:" + id.String() }
 
 func (p partition) device(id provision.DeviceID) string { return p.prefix + "d:" + id.String() }

@@ -50,7 +50,7 @@ func (s *Store) putDevices(ctx context.Context, hub provision.HubID, puts []prov
 	if err != nil {
 		return nil, err
 	}
-	keys := []string{p.hub(hub), p.names(hub), p.order(hub)}
+	keys := []string{p.hub(hub), p.names(hub), p.order(hub), p.anchors(hub)}
 	var args []any
 	var sent []int
 	for i, at := range given {
@@ -105,11 +105,13 @@ func (s *Store) mergePut(hub provision.HubID, put provision.Put, before string) 
 		return nil, "", provision.PutResult{Err: err}
 	}
 	var event, change []byte
+	anchorBefore := ""
 	if is != nil {
 		if event, err = encodeEvent(put.Event(*is, d)); err != nil {
 			return nil, "", provision.PutResult{Err: err}
 		}
 		change = encodeChange(provision.DeviceChanged, hub, d.ID)
+		anchorBefore = anchorField(*is)
 	}
-	return []any{put.Name, before, after, event, change}, s.partition(hub).device(d.ID), result
+	return []any{put.Name, before, after, event, change, anchorBefore, anchorField(d)}, s.partition(hub).device(d.ID), result
 }

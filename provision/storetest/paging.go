@@ -100,3 +100,69 @@ func testPagingConcurrent(t *testing.T, f Fixture) {
 	must(t, errors.Join(errs...))
 	wantEqual(t, "devices", got(s.CountDevices(ctx, hub.ID))(t), stable)
 }
+
+func testDevicesAt(t *testing.T, f Fixture) {
+	const devices = 2_200 // more than one block of whatever a store counts
+	ctx, s := testContextOf(t), f.Store
+	hub := got(CreateHub(ctx, s))(t)
+	must(t, CreateDevices(ctx, s, hub, devices))
+	all := listedNames(got(allDevices(ctx, s, hub.ID, provision.ByCreation, 1_000))(t))
+	check := func() {
+		t.Helper()
+		for _, offset := range []int{0, 1, 700, 1_023, 1_024, 1_025, len(all) - 1, len(all), len(all) + 5} {
+			for _, limit := range []int{1, 3, 600} {
+				want := all[min(offset, len(all)):min(offset+limit, len(all))]
+				page := listedNames(got(f.replica(t).DevicesAt(ctx, hub.ID, offset, limit))(t))
+				if len(page) != len(want) || len(page) > 0 && (page[0] != want[0] || page[len(page)-1] != want[len(want)-1]) {
+					t.Errorf("%d devices from the %d-th on: got %d", limit, offset, len(page))
+				}
+			}
+		}
+	}
+	check()
+	// Gaps, and a whole block that is gone.
+	var rest []string
+	for i, name := range all {
+		if i%5 == 0 || i >= 1_000 && i < 2_100 {
+			must(t, deleteDevice(ctx, s, NewDevice(hub.ID, name)))
+		} else {
+			rest = append(rest, name)
+		}
+	}
+	all = rest
+	check()
+}
+
+func testPrefix(t *testing.T, f Fixture) {
+	ctx, s := testContextOf(t), f.Store
+	hub := got(CreateHub(ctx, s))(t)
+	for _, name := range []string{"a", "ab", "abc", "abd", "abé", "ac", "b", "Ab"} {
+		_, _, err := s.CreateDevice(ctx, NewCreation(hub, name))
+		must(t, err)
+	}
+	for prefix, want := range map[string][]string{
+		"": {"Ab", "a", "ab", "abc", "abd", "abé", "ac", "b"}, "ab": {"ab", "abc", "abd", "abé"}, "abc": {"abc"}, "abcd": nil, "c": nil, "A": {"Ab"},
+	} {
+		for _, limit := range []int{1, 2, 3, 100} {
+			var names []string
+			var after []string
+			list := provision.DeviceList{Order: provision.ByName, Prefix: prefix, Limit: limit}
+			for {
+				page, next, err := f.replica(t).ListDevices(ctx, hub.ID, list)
+				must(t, err)
+				for _, d := range page {
+					names, after = append(names, d.Name), append(after, d.After)
+				}
+				if list.Cursor = next; next == "" {
+					break
+				}
+			}
+			wantEqual(t, fmt.Sprintf("prefix %q by %d", prefix, limit), names, want)
+			for i, cursor := range after { // each place in the list is one to go on from
+				page, _, err := s.ListDevices(ctx, hub.ID, provision.DeviceList{Order: provision.ByName, Prefix: prefix, Cursor: cursor, Limit: 100})
+				must(t, err)
+				wantEqual(t, "devices after a place in the list", len(page), len(want)-i-1)
+			}
+		}
+	}
+}

@@ -1,16 +1,17 @@
 -- Creates or replaces devices, those whose record is still the one that was
 -- edited.
 --
--- KEYS[4] h:<hub>  KEYS[5] names  KEYS[6] seq  KEYS[7…] d:<id>, one per device
--- ARGV[4…] five per device: name, record before ('' for none), record after,
---          event and change ('' for a creation)
+-- KEYS[4] h:<hub>  KEYS[5] names  KEYS[6] seq  KEYS[7] anchors
+-- KEYS[8…] d:<id>, one per device
+-- ARGV[4…] seven per device: name, record before ('' for none), record after,
+--          event and change ('' for a creation), anchor before, anchor after ('' for none)
 -- Returns ok, a letter per device: y put | n conflict; or hub (gone or being
 -- deleted).
 local hub = redis.call('HMGET', KEYS[4], 'v', 'x')
 if not hub[1] or hub[2] then return {'hub'} end
 local outcome = {}
-for i = 7, #KEYS do
-  local at = 4 + (i - 7) * 5
+for i = 8, #KEYS do
+  local at = 4 + (i - 8) * 7
   local name, before, after = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if (redis.call('GET', KEYS[i]) or '') == before then
     redis.call('SET', KEYS[i], after)
@@ -20,6 +21,10 @@ for i = 7, #KEYS do
     else
       append(ARGV[at + 3])
       tell(ARGV[at + 4])
+    end
+    if ARGV[at + 5] ~= ARGV[at + 6] then
+      count(KEYS[7], ARGV[at + 5], -1)
+      count(KEYS[7], ARGV[at + 6], 1)
     end
     outcome[#outcome + 1] = 'y'
   else

@@ -11,6 +11,11 @@ local part = redis.call('HMGET', KEYS[1], 'id', 'op', 'out', 'chg', 'link')
 if part[1] ~= ARGV[1] then return {'store'} end
 if part[2] == ARGV[2] then return {'done'} end
 
+-- count adds n to the devices that an anchor ('' for none) admitted last.
+local function count(key, anchor, n)
+  if anchor ~= '' and redis.call('HINCRBY', key, anchor, n) == 0 then redis.call('HDEL', key, anchor) end
+end
+
 -- append appends an event (JSON) under the next number.
 local out = tonumber(part[3] or '0')
 local function append(event)
