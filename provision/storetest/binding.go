@@ -157,7 +157,7 @@ func testAnchorDevicesRace(t *testing.T, f Fixture) {
 				case 2:
 					err = deleteDevice(ctx, s, c.Device)
 				case 3:
-					err = put(ctx, s, c.Device)
+					err = putAnchor(ctx, s, c.Device)
 				}
 				if err != nil && !errors.Is(err, provision.ErrNotFound) {
 					errs[w] = err
@@ -177,17 +177,17 @@ func testAnchorDevicesRace(t *testing.T, f Fixture) {
 	wantEqual(t, "devices by rank", listedNames(got(f.Store.DevicesAt(ctx, hub.ID, 0, 100))(t)), listedNames(devices))
 }
 
-// put creates the device, or gives it that anchor, as an import does.
-func put(ctx context.Context, s Store, d provision.Device) error {
+// putAnchor creates the device, or gives it that anchor, as an import does.
+func putAnchor(ctx context.Context, s Store, d provision.Device) error {
 	results, err := s.PutDevices(ctx, d.Hub, []provision.Put{{
 		Name: d.Name,
-		Merge: func(is *provision.Device) (provision.Device, provision.PutOutcome) {
+		Merge: func(is *provision.Device) (provision.Device, error) {
 			if is == nil {
-				return d, provision.PutCreated
+				return d, nil
 			}
 			after := *is
 			after.Anchor = d.Anchor
-			return after, provision.PutUpdated
+			return after, nil
 		},
 		Event: func(_, d provision.Device) provision.Event { return DeviceEvent(d, "device was imported") },
 	}})
