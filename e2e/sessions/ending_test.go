@@ -155,20 +155,16 @@ func withoutTheLibrary(t *testing.T, s *site) {
 	e := startEdge(t, c)
 	f := s.fleet(t)
 	d := f.device(t, "SN-1")
-	d.connect(t, s.edge, dialing{}).close() // it learns the line
-	f.lists(t)
+	f.device(t, "teacher").connect(t, s.edge, dialing{}) // which has the hub learn the line
 	client := d.connect(t, e, dialing{})
-	f.lists(t, "SN-1")
-	page, _, err := s.store.HubSessions(t.Context(), f.hub.ID, "", 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if one := page[0]; one.Envoy.HasLibrary() || one.Envoy.Node != "edge" || one.Source.String() != "127.0.0.1" {
+	f.lists(t, "SN-1", "teacher")
+	sessions := must(s.store.DeviceSessions(t.Context(), f.hub.ID, d.id))(t)
+	if one := sessions[0]; one.Envoy.HasLibrary() || one.Envoy.Node != "edge" || one.Source.String() != "127.0.0.1" {
 		t.Errorf("%+v, want one by access log", one)
 	}
 	d.disable(t)
 	client.ping(t)
-	f.lists(t, "SN-1")
+	f.lists(t, "SN-1", "teacher")
 	client.close()
-	f.lists(t)
+	f.lists(t, "teacher")
 }
