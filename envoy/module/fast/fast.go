@@ -38,7 +38,7 @@ func EncodeChain(certificates [][]byte) string {
 	list := make([]C.buffer, len(certificates))
 	for i, der := range certificates {
 		list[i] = C.buffer{(*C.char)(C.CBytes(der)), C.size_t(len(der))}
-		defer C.free(unsafe.Pointer(list[i].ptr)) //nolint:gocritic // all of them, at the end
+		defer C.free(unsafe.Pointer(list[i].ptr))
 	}
 	var n C.size_t
 	out := C.hubgate_encode_chain(unsafe.SliceData(list), C.size_t(len(list)), &n)
