@@ -15,7 +15,7 @@ import (
 
 func newDevice(std streams) *cobra.Command {
 	var t target
-	return t.flags(newGroup("device", "Show, ban and delete devices",
+	return t.flags(newGroup("device", "Show, create, ban, carry and delete devices",
 		newDeviceList(&t, std),
 		newDeviceShow(&t, std),
 		newDeviceSwitch(&t, std, "enable", "Let a device connect again",
@@ -23,6 +23,8 @@ func newDevice(std streams) *cobra.Command {
 		newDeviceSwitch(&t, std, "disable", "Ban a device",
 			"%s on hub %s is disabled: its connections end, and it is refused from now on."),
 		newDeviceDelete(&t, std),
+		newDeviceCreate(&t, std),
+		newDeviceUpdate(&t, std),
 		newDeviceImport(&t, std),
 		newDeviceExport(&t, std),
 	), "work on the embedded store, which nobody may be serving")

@@ -15,10 +15,16 @@ import (
 
 func newHub(std streams) *cobra.Command {
 	var t target
-	return t.flags(newGroup("hub", "Show hubs",
+	return t.flags(newGroup("hub", "Create, show and change hubs",
 		newHubList(&t, std),
 		newHubShow(&t, std),
-	), "read the embedded store, which nobody may be serving")
+		newHubCreate(&t, std),
+		newHubUpdate(&t, std),
+		newHubSwitch(&t, std, "enable", "Let a hub's devices connect", true, "Hub %s is enabled: its devices get in.\n"),
+		newHubSwitch(&t, std, "disable", "Refuse all of a hub's devices", false, "Hub %s is disabled: its connections end, and its devices are refused.\n"),
+		newHubAuto(&t, std),
+		newHubDelete(&t, std),
+	), "work on the embedded store, which nobody may be serving")
 }
 
 // with runs a command's work on the hubgate that is meant.
@@ -52,7 +58,7 @@ func newHubList(t *target, std streams) *cobra.Command {
 
 func printHubs(w io.Writer, hubs []admin.Hub) error {
 	if len(hubs) == 0 {
-		return say(w, "There are no hubs. Declare one under hubs: in the configuration; a running hubgate notices.\n")
+		return say(w, "There are no hubs. Create one with `hubgate hub create NAME`, or declare one under hubs: in the configuration.\n")
 	}
 	var t table
 	t.row("NAME", "ENABLED", "AUTO-PROVISIONING", "DEVICES", "ANCHORS", "ID")

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -114,5 +116,42 @@ func TestPKIChallenge(t *testing.T) {
 		if got.code != tt.code || got.out != "" || !strings.Contains(got.err, tt.err) {
 			t.Errorf("%v: %+v", tt, got)
 		}
+	}
+}
+
+// TestOpenSSLChallenge runs what the documentation says to run, with the real
+// OpenSSL.
+func TestOpenSSLChallenge(t *testing.T) {
+	t.Parallel()
+	const page = "../../docs/trust-anchors.md"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, _ := strings.Cut(string(text), "```sh\nopenssl ")
+	script, _, ok := strings.Cut(script, "```")
+	if !ok {
+		t.Fatal(page + " has no block that begins with openssl")
+	}
+	id := provision.NewHubID()
+	for _, kind := range []pki.KeyKind{pki.P256, pki.RSA2048} {
+		root, err := pki.NewRoot("root", pki.WithKey(kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		writeCA(t, dir, "ca", root)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c := exec.CommandContext(ctx, "sh", "-e", "-c", "openssl "+script)
+		c.Dir, c.Env = dir, append(os.Environ(), "HUB_ID="+id.String())
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		made, err := os.ReadFile(filepath.Join(dir, "challenge.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		proves(t, string(made), root.Certificate, id, 24*time.Hour)
 	}
 }

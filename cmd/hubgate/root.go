@@ -39,6 +39,8 @@ func newRoot(std streams) *cobra.Command {
 		newConfig(std),
 		newExplain(std),
 		newHub(std),
+		newAnchor(std),
+		newIntermediate(std),
 		newDevice(std),
 		newSession(std),
 		newEvent(std),

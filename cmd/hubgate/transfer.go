@@ -54,8 +54,10 @@ and does not keep the others. When hubgate goes away, the command says from whic
 line --from-line goes on. Exit code 8: some lines were refused.`,
 		Example: `  hubgate device import factory devices.ndjson --rejects rejected.ndjson
   hubgate device export factory --disabled | hubgate device import factory - --context other-region`,
-		Args:              args("HUB", "FILE"),
-		ValidArgsFunction: t.completeHubs(func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { return nil, cobra.ShellCompDirectiveDefault }),
+		Args: args("HUB", "FILE"),
+		ValidArgsFunction: t.completeHubs(func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault
+		}),
 		RunE: func(c *cobra.Command, args []string) error {
 			if f.from < 1 {
 				return usage("--from-line: %d is no number of a line: the first is 1", f.from)
