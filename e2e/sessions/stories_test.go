@@ -34,6 +34,7 @@ var stories = []struct {
 	{"disabled before it registers", disabledBeforeItRegisters},
 	{"connected elsewhere", connectedElsewhere},
 	{"without the library", withoutTheLibrary},
+	{"the SDK's story", theSDKsStory},
 }
 
 func TestStores(t *testing.T) {
