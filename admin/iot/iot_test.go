@@ -11,6 +11,8 @@ func TestIoT(t *testing.T) {
 			for name, test := range map[string]func(*testing.T, *world){
 				"conformance": testConformance,
 				"unsupported": testUnsupported,
+				"listing":     testListing,
+				"orders":      testOrders,
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
