@@ -13,6 +13,10 @@ func TestIoT(t *testing.T) {
 				"unsupported": testUnsupported,
 				"listing":     testListing,
 				"orders":      testOrders,
+				"hubs":        testHubs,
+				"devices":     testDevices,
+				"declared":    testDeclared,
+				"bad input":   testBadInput,
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()

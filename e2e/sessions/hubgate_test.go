@@ -45,6 +45,7 @@ type store interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
 	provision.Sessions
+	provision.Announcer
 }
 
 // storage opens the same store again and again, as restarts of hubgate do, and
