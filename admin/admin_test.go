@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/boltstore"
@@ -45,8 +46,8 @@ func TestRefusals(t *testing.T) {
 		code, message      string
 	}{
 		{"GET", "/v1/nothing", "", 404, "not_found", "there is no /v1/nothing"},
-		{"PUT", "/v1/hubs", "", 405, "method_not_allowed", "use GET here"},
-		{"PATCH", "/v1/hubs/a/devices/SN-0001", "", 405, "method_not_allowed", "use GET, DELETE here"},
+		{"PUT", "/v1/hubs", "", 405, "method_not_allowed", "use GET, POST here"},
+		{"PUT", "/v1/hubs/a/devices/SN-0001", "", 405, "method_not_allowed", "use GET, PATCH, DELETE here"},
 		{"GET", "/v1/explain", "", 405, "method_not_allowed", "use POST here"},
 		{"GET", "/v1/hubs/c", "", 404, "not_found", `hub "c" not found: there is a, b`},
 		{"GET", "/v1/hubs/c/devices", "", 404, "not_found", `hub "c" not found: there is a, b`},
@@ -61,7 +62,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/hubs/a/devices?cursor=!", "", 400, "invalid", `cursor: "!" is none of a list sorted by name`},
 		{"GET", "/v1/hubs/a/devices?cursor=" + sealCursor("name", "x") + "&sort=created", "", 400, "invalid",
 			`cursor: "` + sealCursor("name", "x") + `" is none of a list sorted by created`},
-		{"GET", "/v1/hubs/a/devices?limits=1", "", 400, "invalid", `unknown parameter "limits": known are cursor, limit, sort`},
+		{"GET", "/v1/hubs/a/devices?limits=1", "", 400, "invalid", `unknown parameter "limits": known are cursor, limit, sort, enabled, connected, name_prefix, anchor`},
 		{"GET", "/v1/hubs/a/devices?limit=1&limit=2", "", 400, "invalid", `parameter limit is given twice`},
 		{"POST", "/v1/explain", "", 400, "invalid", "the body is not the JSON that belongs here: EOF"},
 		{"POST", "/v1/explain", `{"chain":"","cert":""}`, 400, "invalid", `the body is not the JSON that belongs here: unknown field "cert"`},
@@ -213,7 +214,7 @@ func TestBackupOfRedis(t *testing.T) {
 
 // failing is a store that answers with an error.
 type failing struct {
-	Store
+	fleet.Store
 	err error
 }
 
@@ -233,7 +234,15 @@ func TestFailures(t *testing.T) {
 		{context.DeadlineExceeded, 503, "timeout"},
 		{errors.New("secret detail"), 500, "internal"},
 	} {
-		r := newRig(t, func(c *Config) { c.Store = failing{c.Store, tt.err} })
+		r := newRig(t, func(c *Config) {
+			administration, err := fleet.New(fleet.Config{
+				Gate: c.Gate.(fleet.Gate), Store: failing{c.Store.(fleet.Store), tt.err}, Logger: c.Logger,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Fleet = administration
+		})
 		status, text := r.do("GET", "/v1/hubs/a", "")
 		if status != tt.status || !strings.Contains(text, `"error":"`+tt.code+`"`) ||
 			strings.Contains(text, "10.0.0.1") || strings.Contains(text, "secret detail") {

@@ -3,8 +3,6 @@ package admin
 import (
 	"cmp"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,7 +10,9 @@ import (
 	"time"
 
 	"github.com/hubgate/hubgate/admin/access"
+	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 const (
@@ -27,15 +27,19 @@ type Device struct {
 	HubID                    string   `json:"hub_id"`
 	Name                     string   `json:"name"`
 	Description              string   `json:"description"`
+	Status                   string   `json:"status" enum:"enabled,disabled"`
 	Enabled                  bool     `json:"enabled"`
+	DisabledReason           string   `json:"disabled_reason,omitempty"`
 	AllowInsecure            bool     `json:"allow_insecure"`
 	AllowMultipleConnections bool     `json:"allow_multiple_connections"`
 	MessageFilters           *Filters `json:"message_filters"`
 	ProvisionedFrom          string   `json:"provisioned_from,omitempty"`
-	FirstKey                 string   `json:"first_key_sha256"`
-	CurrentKey               string   `json:"current_key_sha256"`
-	Anchor                   string   `json:"trust_anchor_key_sha256"`
-	Issuer                   string   `json:"issuer_key_sha256"`
+	// These four are "" until the first connection of a device that was created
+	// by hand.
+	FirstKey   string `json:"first_key_sha256"`
+	CurrentKey string `json:"current_key_sha256"`
+	Anchor     string `json:"trust_anchor_key_sha256"`
+	Issuer     string `json:"issuer_key_sha256"`
 	// IsConnected tells whether a connection is open; LastActivityAt, to a
 	// minute, when bytes were last seen on one that is.
 	IsConnected    bool       `json:"is_connected"`
@@ -43,6 +47,34 @@ type Device struct {
 	Version        uint64     `json:"version"`
 	CreatedAt      time.Time  `json:"created_at"`
 	UpdatedAt      time.Time  `json:"updated_at"`
+}
+
+// NewDevice is a device to create before it ever connects: its first accepted
+// connection gives it its key and trust anchor.
+type NewDevice struct {
+	Name                     string   `json:"name"`
+	Description              string   `json:"description,omitempty"`
+	Enabled                  *bool    `json:"enabled,omitempty"` // true if it is not given
+	DisabledReason           string   `json:"disabled_reason,omitempty"`
+	AllowInsecure            bool     `json:"allow_insecure,omitempty"`
+	AllowMultipleConnections bool     `json:"allow_multiple_connections,omitempty"`
+	MessageFilters           *Filters `json:"message_filters,omitempty"`
+}
+
+// DeviceChange is an edit of a device: what is not given stays.
+type DeviceChange struct {
+	Description              *string `json:"description,omitempty"`
+	Enabled                  *bool   `json:"enabled,omitempty"`
+	DisabledReason           *string `json:"disabled_reason,omitempty"`
+	AllowInsecure            *bool   `json:"allow_insecure,omitempty"`
+	AllowMultipleConnections *bool   `json:"allow_multiple_connections,omitempty"`
+	// MessageFilters are replaced as a whole; null removes them.
+	MessageFilters *Filters `json:"message_filters,omitempty"`
+}
+
+// Ban says why a device is disabled.
+type Ban struct {
+	Reason string `json:"reason,omitempty"`
 }
 
 // Filters are a device's message filters; a device without has none.
@@ -64,13 +96,20 @@ type Devices struct {
 	Next string `json:"next,omitempty"`
 }
 
-func showDevice(d provision.Device) Device {
+func showDevice(d fleet.Device) Device {
 	shown := Device{
-		ID: d.ID.String(), HubID: d.Hub.String(), Name: d.Name, Description: d.Description, Enabled: !d.Disabled,
+		ID: d.ID.String(), HubID: d.Hub.String(), Name: d.Name, Description: d.Description,
+		Status: "enabled", Enabled: !d.Disabled, DisabledReason: d.DisabledReason,
 		AllowInsecure: d.AllowInsecure, AllowMultipleConnections: d.AllowMultipleConnections,
-		FirstKey: d.FirstKey.String(), CurrentKey: d.CurrentKey.String(),
-		Anchor: d.Anchor.String(), Issuer: d.Issuer.String(),
+		IsConnected: d.Connected, LastActivityAt: timeOf(d.LastActivity),
 		Version: d.Version, CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(),
+	}
+	if d.Disabled {
+		shown.Status = "disabled"
+	}
+	if d.Bound() {
+		shown.FirstKey, shown.CurrentKey = d.FirstKey.String(), d.CurrentKey.String()
+		shown.Anchor, shown.Issuer = d.Anchor.String(), d.Issuer.String()
 	}
 	if d.ProvisionedFrom.IsValid() {
 		shown.ProvisionedFrom = d.ProvisionedFrom.String()
@@ -79,6 +118,14 @@ func showDevice(d provision.Device) Device {
 		shown.MessageFilters = &Filters{showFilter(f.Publish), showFilter(f.Subscribe)}
 	}
 	return shown
+}
+
+// aDevice shows what an act on a device returned.
+func aDevice(d fleet.Device, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return showDevice(d), nil
 }
 
 func showFilter(f provision.Filter) Filter {
@@ -99,11 +146,23 @@ func (s *Server) deviceRoutes() []route {
 			query: []parameter{
 				cursorParameter, limitParameter,
 				{name: "sort", text: "The order; name if it is not given.", values: []string{"name", "created"}},
+				{name: "enabled", text: "Only devices that are, or are not. A page of a narrowed list may be short and not be the last.", values: trueOrFalse},
+				{name: "connected", text: "Only devices that have a connection, or have none.", values: trueOrFalse},
+				{name: "name_prefix", text: "Only devices whose names begin with it."},
+				{name: "anchor", text: "Only devices last admitted by the CA of that key (SHA-256, hexadecimal)."},
 			},
+		},
+		{
+			method: "POST", path: all, id: "createDevice", summary: "Create a device before it connects",
+			role: access.Operator, body: NewDevice{Name: exampleDevice.Name}, answer: exampleDevice, status: http.StatusCreated, serve: s.createDevice,
 		},
 		{
 			method: "GET", path: one, id: "getDevice", summary: "Show a device",
 			role: access.Viewer, answer: exampleDevice, serve: s.getDevice,
+		},
+		{
+			method: "PATCH", path: one, id: "updateDevice", summary: "Change a device",
+			role: access.Operator, body: DeviceChange{Description: &exampleDevice.Description}, answer: exampleDevice, serve: s.updateDevice,
 		},
 		{
 			method: "DELETE", path: one, id: "deleteDevice", summary: "Delete a device and end its connections: it may provision itself again",
@@ -121,36 +180,46 @@ func (s *Server) deviceRoutes() []route {
 }
 
 func (s *Server) listDevices(r *http.Request) (any, error) {
-	h, err := s.hub(r)
-	if err != nil {
-		return nil, err
-	}
-	query, err := parameters(r, "cursor", "limit", "sort")
-	if err != nil {
-		return nil, err
-	}
+	query := r.URL.Query()
 	limit, err := pageSize(query.Get("limit"))
 	if err != nil {
 		return nil, err
 	}
 	sort := cmp.Or(query.Get("sort"), "name")
-	order, ok := orders[sort]
-	if !ok {
-		return nil, invalid("sort: %q is neither name nor created", sort)
-	}
 	cursor, err := openCursor(sort, query.Get("cursor"))
 	if err != nil {
 		return nil, err
 	}
-	devices, next, err := s.store.Devices(r.Context(), h.ID, order, cursor, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
+	q := fleet.DeviceQuery{
+		Order: orders[sort], Cursor: cursor, Limit: limit, NamePrefix: query.Get("name_prefix"),
+		Enabled: truth(query.Get("enabled")), Connected: truth(query.Get("connected")),
 	}
-	shown, err := s.show(r.Context(), devices...)
+	if text := query.Get("anchor"); text != "" {
+		anchor, err := trust.ParseKeyHash(text)
+		if err != nil {
+			return nil, invalid("anchor: %s", err)
+		}
+		q.Anchor = &anchor
+	}
+	devices, next, err := s.fleet.Devices(r.Context(), caller(r), r.PathValue("hub"), q)
 	if err != nil {
 		return nil, err
 	}
-	return Devices{Devices: shown, Next: sealCursor(sort, next)}, nil
+	list := Devices{Devices: make([]Device, len(devices)), Next: sealCursor(sort, next)}
+	for i, d := range devices {
+		list.Devices[i] = showDevice(d)
+	}
+	return list, nil
+}
+
+// truth reads a parameter that the table of routes has checked, nil if it is
+// not given.
+func truth(text string) *bool {
+	if text == "" {
+		return nil
+	}
+	is := text == "true"
+	return &is
 }
 
 var orders = map[string]provision.Order{"name": provision.ByName, "created": provision.ByCreation}
@@ -195,91 +264,69 @@ func parameters(r *http.Request, known ...string) (url.Values, error) {
 }
 
 func (s *Server) getDevice(r *http.Request) (any, error) {
-	d, err := s.device(r)
+	return aDevice(s.fleet.Device(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device")))
+}
+
+func (s *Server) createDevice(r *http.Request) (any, error) {
+	var body NewDevice
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	filters, err := readFilters(body.MessageFilters)
 	if err != nil {
 		return nil, err
 	}
-	return s.showOne(r.Context(), d)
+	return aDevice(s.fleet.CreateDevice(r.Context(), caller(r), r.PathValue("hub"), fleet.DeviceSpec{
+		Name: body.Name, Description: body.Description, Disabled: body.Enabled != nil && !*body.Enabled, DisabledReason: body.DisabledReason,
+		AllowInsecure: body.AllowInsecure, AllowMultipleConnections: body.AllowMultipleConnections, Filters: filters,
+	}))
 }
 
-// device finds the device that the path names by its ID or its name. An ID that
-// no device has may still be a name.
-func (s *Server) device(r *http.Request) (provision.Device, error) {
-	h, err := s.hub(r)
+func (s *Server) updateDevice(r *http.Request) (any, error) {
+	var body DeviceChange
+	nulls, err := decodeChange(r, &body, "message_filters")
 	if err != nil {
-		return provision.Device{}, err
+		return nil, err
 	}
-	key := r.PathValue("device")
-	id, err := provision.ParseDeviceID(key)
-	if err == nil {
-		d, err := s.store.DeviceByID(r.Context(), h.ID, id)
-		if !errors.Is(err, provision.ErrNotFound) {
-			return d, err
+	change := fleet.DeviceChange{
+		Description: body.Description, Enabled: body.Enabled, DisabledReason: body.DisabledReason,
+		AllowInsecure: body.AllowInsecure, AllowMultipleConnections: body.AllowMultipleConnections,
+	}
+	if body.MessageFilters != nil || len(nulls) > 0 {
+		filters, err := readFilters(body.MessageFilters)
+		if err != nil {
+			return nil, err
 		}
+		change.Filters = &filters
 	}
-	d, err := s.store.Device(r.Context(), h.ID, key)
-	if errors.Is(err, provision.ErrNotFound) {
-		return d, fmt.Errorf("device %q on hub %s %w", key, h.Name, provision.ErrNotFound)
-	}
-	return d, err
+	return s.change(r, change)
+}
+
+func (s *Server) change(r *http.Request, c fleet.DeviceChange) (any, error) {
+	return aDevice(s.fleet.UpdateDevice(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"), c))
 }
 
 func (s *Server) enableDevice(r *http.Request) (any, error) {
-	return s.setDisabled(r, false, provision.Enabled)
+	enabled := true
+	return s.change(r, fleet.DeviceChange{Enabled: &enabled})
 }
 
+// disableDevice has a body only if there is a reason to give.
 func (s *Server) disableDevice(r *http.Request) (any, error) {
-	return s.setDisabled(r, true, provision.Disabled)
-}
-
-// errUnchanged ends an update that has nothing to do: no event tells of it.
-var errUnchanged = errors.New("unchanged")
-
-func (s *Server) setDisabled(r *http.Request, disabled bool, act provision.Act) (any, error) {
-	d, err := s.device(r)
-	if err != nil {
-		return nil, err
+	var ban Ban
+	if r.ContentLength != 0 {
+		if err := decode(r, &ban); err != nil {
+			return nil, err
+		}
 	}
-	now := s.now()
-	changed, err := s.store.UpdateDevice(r.Context(), provision.Update{
-		Hub: d.Hub, Device: d.ID,
-		Change: func(d *provision.Device) error {
-			if d.Disabled == disabled {
-				return errUnchanged
-			}
-			d.Disabled = disabled
-			d.UpdatedAt = now
-			return nil
-		},
-		Event: func(d provision.Device) provision.Event { return act.OnDevice(d, now) },
-	})
-	switch {
-	case errors.Is(err, errUnchanged):
-		return s.showOne(r.Context(), d)
-	case err != nil:
-		return nil, fmt.Errorf("device %q: %w", d.Name, err)
+	enabled := false
+	change := fleet.DeviceChange{Enabled: &enabled}
+	if ban.Reason != "" {
+		change.DisabledReason = &ban.Reason
 	}
-	s.acted(r, act, changed)
-	return s.showOne(r.Context(), changed)
+	return s.change(r, change)
 }
 
 func (s *Server) deleteDevice(r *http.Request) (any, error) {
-	d, err := s.device(r)
-	if err != nil {
-		return nil, err
-	}
-	now := s.now()
-	err = s.store.DeleteDevice(r.Context(), d.Hub, d.ID, func(d provision.Device) provision.Event {
-		return provision.Deleted.OnDevice(d, now)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("device %q: %w", d.Name, err)
-	}
-	s.acted(r, provision.Deleted, d)
-	return nil, nil
-}
-
-func (s *Server) acted(r *http.Request, act provision.Act, d provision.Device) {
-	s.log.InfoContext(r.Context(), "administrator's act", "act", string(act),
-		"device", d.Name, "device_id", d.ID.String(), "hub_id", d.Hub.String())
+	return nil, s.fleet.DeleteDevice(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"))
 }

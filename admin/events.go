@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
@@ -137,11 +139,13 @@ func (s *Server) openTail(ctx context.Context, r *http.Request) (*tail, error) {
 		return nil, invalid("follow: %q is neither true nor false", query.Get("follow"))
 	}
 	if name := query.Get("hub"); name != "" {
-		h, ok := s.gate.Hub(name)
-		if !ok {
-			return nil, s.noHub(name)
+		h, err := s.fleet.Find(ctx, caller(r), name)
+		if err != nil {
+			return nil, err
 		}
 		t.only = h.ID
+	} else if caller(r).Project != uuid.Nil {
+		return nil, invalid("hub: name it, as you see the hubs of one project only")
 	}
 	cursor := query.Get("since")
 	if last := r.Header.Get("Last-Event-ID"); last != "" {

@@ -16,15 +16,26 @@ var (
 	}
 
 	exampleHub = Hub{
-		ID: "0b7d5c1e-7f7e-4f0c-9d3e-0c1f6f6f1d11", Name: "factory", Enabled: true, AutoProvisioning: true,
-		TrustAnchors: []Certificate{exampleCertificate}, Intermediates: []Certificate{}, Devices: 1250,
+		ID: "0b7d5c1e-7f7e-4f0c-9d3e-0c1f6f6f1d11", Name: "factory", Status: "ready", Enabled: true, AutoProvisioning: true,
+		HasOwnCA: true, TrustAnchors: []Certificate{exampleCertificate}, Intermediates: []Certificate{},
+		Devices: 1250, ConnectedDevices: 1180, CreatedAt: &exampleTime, UpdatedAt: &exampleTime,
 	}
+
+	exampleTrue = true
+
+	examplePEM = "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"
+
+	exampleAnchor = Anchor{
+		Certificate: exampleCertificate, Key: exampleKey, AddedAt: &exampleTime, AddedBy: "ci", Devices: 1250, ExpiresInDays: 3650,
+	}
+
+	exampleIntermediate = Intermediate{Certificate: exampleCertificate, Source: "uploaded"}
 
 	exampleKey = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 	exampleDevice = Device{
 		ID: "5f3a9c1e-1c7b-8a52-b0d4-3e9a51c0f7aa", HubID: exampleHub.ID, Name: "SN-0001",
-		Description: "auto-provisioned from 192.0.2.7", Enabled: true, ProvisionedFrom: "192.0.2.7",
+		Description: "Auto-provisioned by 192.0.2.7", Status: "enabled", Enabled: true, ProvisionedFrom: "192.0.2.7",
 		FirstKey: exampleKey, CurrentKey: exampleKey, Anchor: exampleKey, Issuer: exampleKey,
 		IsConnected: true, LastActivityAt: &exampleTime, Version: 1, CreatedAt: exampleTime, UpdatedAt: exampleTime,
 	}

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/trust"
@@ -73,6 +75,15 @@ func (s *Server) explain(r *http.Request) (any, error) {
 	c, err := q.connection()
 	if err != nil {
 		return nil, err
+	}
+	if p := caller(r); p.Project != uuid.Nil {
+		// What all hubs make of a chain would tell of others' hubs.
+		if q.Hub == "" {
+			return nil, invalid("hub: name it, as you see the hubs of one project only")
+		}
+		if _, err := s.fleet.Find(r.Context(), p, q.Hub); err != nil {
+			return nil, err
+		}
 	}
 	d := s.gate.Admit(r.Context(), c)
 	e := Explanation{

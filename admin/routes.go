@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ func (s *Server) table() []route {
 	return slices.Concat(
 		s.metaRoutes(),
 		s.hubRoutes(),
+		s.trustRoutes(),
 		s.deviceRoutes(),
 		s.transferRoutes(),
 		s.sessionRoutes(),
@@ -167,4 +169,31 @@ func decode(r *http.Request, into any) error {
 		return err
 	}
 	return invalid("the body is not the JSON that belongs here: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// decodeChange is decode for an edit, in which a field that is absent stays:
+// null is refused where it has no meaning, and else told.
+func decodeChange(r *http.Request, into any, nullable ...string) (nulls []string, err error) {
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(text))
+	if err := decode(r, into); err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil || fields == nil {
+		return nil, invalid("the body is not the JSON that belongs here: it is no object")
+	}
+	for name, value := range fields {
+		if string(value) != "null" {
+			continue
+		}
+		if !slices.Contains(nullable, name) {
+			return nil, invalid("%s: null is no value; leave it out, and it stays as it is", name)
+		}
+		nulls = append(nulls, name)
+	}
+	return nulls, nil
 }

@@ -2,15 +2,12 @@ package admin
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
@@ -92,12 +89,15 @@ func (s *Server) listSessions(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	hubs := s.gate.Hubs()
+	hubs, err := s.fleet.AllHubs(caller(r))
+	if err != nil {
+		return nil, err
+	}
 	scope := "sessions"
 	if name := query.Get("hub"); name != "" {
-		h, ok := s.gate.Hub(name)
-		if !ok {
-			return nil, s.noHub(name)
+		h, err := s.fleet.Find(r.Context(), caller(r), name)
+		if err != nil {
+			return nil, err
 		}
 		hubs, scope = []provision.Hub{h}, "sessions of "+h.ID.String()
 	}
@@ -147,79 +147,9 @@ func pageSize(text string) (int, error) {
 // endSessions ends the sessions that a device has now; it may connect again at
 // once. What it answers are those sessions.
 func (s *Server) endSessions(r *http.Request) (any, error) {
-	h, err := s.hub(r)
+	h, sessions, err := s.fleet.EndSessions(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"))
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.device(r)
-	if err != nil {
-		return nil, err
-	}
-	sessions, err := s.store.DeviceSessions(r.Context(), d.Hub, d.ID)
-	if err != nil {
-		return nil, fmt.Errorf("sessions of device %q: %w", d.Name, err)
-	}
-	now := s.now()
-	before := now
-	for _, session := range sessions {
-		// Another host's clock, which may be ahead, said when it began.
-		if !session.Since.Before(before) {
-			before = session.Since.Add(time.Nanosecond)
-		}
-	}
-	changed, err := s.store.UpdateDevice(r.Context(), provision.Update{
-		Hub: d.Hub, Device: d.ID,
-		Change: func(d *provision.Device) error {
-			if before.After(d.SessionsEndBefore) {
-				d.SessionsEndBefore = before
-			}
-			d.UpdatedAt = now
-			return nil
-		},
-		Event: func(d provision.Device) provision.Event { return provision.Disconnected.OnDevice(d, now) },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("device %q: %w", d.Name, err)
-	}
-	s.acted(r, provision.Disconnected, changed)
 	return Sessions{Sessions: showSessions(h, sessions)}, nil
-}
-
-// lookers bounds the look-ups of sessions for one list of devices.
-const lookers = 16
-
-// show shows devices with what is known of their connections.
-func (s *Server) show(ctx context.Context, devices ...provision.Device) ([]Device, error) {
-	shown := make([]Device, len(devices))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(lookers)
-	for i, d := range devices {
-		group.Go(func() error {
-			shown[i] = showDevice(d)
-			sessions, err := s.store.DeviceSessions(ctx, d.Hub, d.ID)
-			if err != nil {
-				return fmt.Errorf("sessions of device %q: %w", d.Name, err)
-			}
-			for _, session := range sessions {
-				if !session.Confirmed {
-					continue
-				}
-				shown[i].IsConnected = true
-				if at := session.LastActivity.UTC(); shown[i].LastActivityAt == nil || at.After(*shown[i].LastActivityAt) {
-					shown[i].LastActivityAt = &at
-				}
-			}
-			return nil
-		})
-	}
-	return shown, group.Wait()
-}
-
-// showOne is show for one device.
-func (s *Server) showOne(ctx context.Context, d provision.Device) (any, error) {
-	shown, err := s.show(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	return shown[0], nil
 }
