@@ -105,6 +105,23 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 	return nil
 }
 
+// hubs lists all hubs.
+func (c *client) hubs(ctx context.Context) (admin.Hubs, error) {
+	all := admin.Hubs{Hubs: []admin.Hub{}}
+	query := url.Values{}
+	for {
+		var page admin.Hubs
+		if err := c.call(ctx, http.MethodGet, "/v1/hubs", query, nil, &page); err != nil {
+			return all, err
+		}
+		all.Hubs = append(all.Hubs, page.Hubs...)
+		if page.Next == "" {
+			return all, nil
+		}
+		query.Set("cursor", page.Next)
+	}
+}
+
 func hubPath(hub string) string { return "/v1/hubs/" + url.PathEscape(hub) }
 
 // devicePath addresses a device by ID or name. Names that mean something else in

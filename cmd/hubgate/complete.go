@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/hubgate/hubgate/admin"
 )
 
 // completeTimeout bounds how long a shell waits for suggestions.
@@ -43,8 +40,8 @@ func (t *target) completeHubs(rest completion) completion {
 		defer cancel()
 		var names []string
 		err := t.with(ctx, func(client *client) error {
-			var list admin.Hubs
-			if err := client.call(ctx, http.MethodGet, "/v1/hubs", nil, nil, &list); err != nil {
+			list, err := client.hubs(ctx)
+			if err != nil {
 				return err
 			}
 			for _, h := range list.Hubs {

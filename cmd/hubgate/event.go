@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hubgate/hubgate/admin"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -126,8 +125,8 @@ func (f *tail) stream(ctx context.Context) error {
 }
 
 func (f *tail) learnNames(ctx context.Context, c *client) error {
-	var list admin.Hubs
-	if err := c.call(ctx, http.MethodGet, "/v1/hubs", nil, nil, &list); err != nil {
+	list, err := c.hubs(ctx)
+	if err != nil {
 		return err
 	}
 	f.names = make(map[string]string, len(list.Hubs))

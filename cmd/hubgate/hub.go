@@ -44,8 +44,8 @@ func newHubList(t *target, std streams) *cobra.Command {
 		Args:  args(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return t.with(c.Context(), func(client *client) error {
-				var list admin.Hubs
-				if err := client.call(c.Context(), http.MethodGet, "/v1/hubs", nil, nil, &list); err != nil {
+				list, err := client.hubs(c.Context())
+				if err != nil {
 					return err
 				}
 				return o.print(std.out, list, func() error { return printHubs(std.out, list.Hubs) })
