@@ -87,6 +87,7 @@ func TestFull(t *testing.T) {
 		Events: Events{
 			Retention: Retention{MaxAge: 72 * time.Hour, Delivered: 30 * time.Minute, MaxEvents: 5000},
 			Denials:   Denials{Window: 30 * time.Second, Networks: 16},
+			Lease:     20 * time.Second,
 			Tries:     3,
 			Log:       &EventLog{Severity: provision.SeverityError},
 			MQTT: []EventMQTT{{

@@ -19,6 +19,8 @@ import (
 type Events struct {
 	Retention Retention
 	Denials   Denials
+	// Lease is how long a replica that is not heard of goes on relaying.
+	Lease time.Duration
 	// Tries is how often a sink may refuse an event for what it is.
 	Tries int
 	// Log is nil unless events are logged.
@@ -91,8 +93,11 @@ const (
 )
 
 func (l *loader) events(top *section) Events {
-	s := top.sub("events", "retention", "denials", "tries", "log", "mqtt", "webhook")
-	e := Events{Tries: s.integer("tries", 0, 1, 1000)}
+	s := top.sub("events", "retention", "denials", "lease", "tries", "log", "mqtt", "webhook")
+	e := Events{
+		Lease: s.duration("lease", 0, time.Second, 10*time.Minute),
+		Tries: s.integer("tries", 0, 1, 1000),
+	}
 	r := s.sub("retention", "max_age", "delivered", "max_events")
 	e.Retention = Retention{
 		MaxAge:    r.duration("max_age", 0, time.Minute, 10*year),

@@ -297,7 +297,7 @@ func startBroker(t *testing.T, config ...string) *broker {
 	b := &broker{t: t, port: must(process.FreePorts(1))(t)[0]}
 	// Started by root, it would change to a user that cannot read the files.
 	lines := append([]string{fmt.Sprintf("listener %d 127.0.0.1", b.port)}, config...)
-	lines = append(lines, "persistence false", "user "+self.Username, "log_dest stdout", "log_type all")
+	lines = append(lines, "persistence false", "user "+self.Username, "log_dest stdout", "log_type error", "log_type warning", "log_type notice")
 	b.config = write(t, "mosquitto.conf", strings.Join(lines, "\n")+"\n")
 	b.start()
 	t.Cleanup(b.kill)

@@ -193,7 +193,7 @@ func (s *server) makeEvents(registry prometheus.Registerer) error {
 		return err
 	}
 	s.events, err = events.New(events.Config{
-		Store: s.store, Sinks: sinks, Logger: s.log, Registerer: registry, Refusals: c.Tries,
+		Store: s.store, Sinks: sinks, Logger: s.log, Registerer: registry, Lease: c.Lease, Refusals: c.Tries,
 		Retention: events.Retention{MaxAge: c.Retention.MaxAge, Delivered: c.Retention.Delivered},
 	})
 	return err
