@@ -53,6 +53,8 @@ type Gate interface {
 type Store interface {
 	provision.DeviceRegistry
 	provision.Outbox
+	// LastEvents returns the number of every partition's newest event.
+	LastEvents(ctx context.Context) ([]uint64, error)
 	// Device returns the device of that name, provision.ErrNotFound if there
 	// is none.
 	Device(ctx context.Context, hub provision.HubID, name string) (provision.Device, error)

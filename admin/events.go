@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,15 +30,27 @@ func (s *Server) eventRoutes() []route {
 			{name: "since", text: "Where to begin: start, or the id of an event; the present if it is not given."},
 			{name: "last", text: "Begin at most this many events before the present, instead of since.", least: 1, most: maxPage},
 			{name: "follow", text: "false ends the stream at the present.", values: trueOrFalse},
+			{name: "severity", text: "Only events of this severity.", values: severities},
+			{name: "object_type", text: "Only events about objects of this type.", values: objectTypes},
+			{name: "reason", text: "Only events with this reason, such as device_provisioned."},
 		},
 	}}
 }
 
+// What events can be filtered by.
+var (
+	severities  = []string{string(provision.SeverityInfo), string(provision.SeverityError)}
+	objectTypes = []string{string(provision.ObjectDevice), string(provision.ObjectHub)}
+)
+
 // streamEvents sends hub events as they come (server-sent events), until the
 // caller hangs up. Each has an id, the cursor after it: who comes back with the
 // last one (Last-Event-ID, or the parameter since) continues without loss or
-// repeat. Other parameters: hub, last, which begins a little before the present
-// instead, and follow=false, which ends at the present.
+// repeat. Other parameters: hub, severity, object_type and reason;
+// last, which begins a little before the present instead of since; follow=false,
+// which ends at the present. Who is bound to a project gets the
+// events of its hubs; events of no hub, whose hub ID is zero, are for those who
+// are not.
 // Besides messages there is the event "gap": so many events are gone because
 // the store keeps only the newest.
 func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request) {
@@ -117,20 +131,31 @@ type tail struct {
 	follow bool
 	// only is the hub to read of; zero: all.
 	only provision.HubID
-	at   position
-	// read are the partitions to read.
-	read map[int]bool
+	// severity, objectType and reason are all that is wanted; "": any.
+	severity, objectType, reason string
+	principal                    access.Principal
+	at                           position
 	// known are the partitions whose position is known: what is missing
 	// between it and the next event was lost, not just never read.
 	known map[int]bool
 }
 
 func (s *Server) openTail(ctx context.Context, r *http.Request) (*tail, error) {
-	query, err := parameters(r, "hub", "since", "last", "follow")
+	query, err := parameters(r, "hub", "since", "last", "follow", "severity", "object_type", "reason")
 	if err != nil {
 		return nil, err
 	}
-	t := &tail{server: s, follow: true, at: make(position), read: make(map[int]bool), known: make(map[int]bool)}
+	principal, _ := access.From(ctx)
+	t := &tail{
+		server: s, follow: true, principal: principal, at: make(position), known: make(map[int]bool),
+		severity: query.Get("severity"), objectType: query.Get("object_type"), reason: query.Get("reason"),
+	}
+	switch {
+	case t.severity != "" && !slices.Contains(severities, t.severity):
+		return nil, invalid("severity: %q is none of %s", t.severity, strings.Join(severities, ", "))
+	case t.objectType != "" && !slices.Contains(objectTypes, t.objectType):
+		return nil, invalid("object_type: %q is none of %s", t.objectType, strings.Join(objectTypes, ", "))
+	}
 	switch query.Get("follow") {
 	case "", "true":
 	case "false":
@@ -144,8 +169,6 @@ func (s *Server) openTail(ctx context.Context, r *http.Request) (*tail, error) {
 			return nil, err
 		}
 		t.only = h.ID
-	} else if caller(r).Project != uuid.Nil {
-		return nil, invalid("hub: name it, as you see the hubs of one project only")
 	}
 	cursor := query.Get("since")
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
@@ -172,13 +195,13 @@ func (t *tail) begin(ctx context.Context, cursor string, before uint64) error {
 		}
 		t.at = at
 	}
-	for p := range partitions {
-		if !t.only.IsZero() && p != t.only.Partition(partitions) {
+	heads, err := t.server.store.LastEvents(ctx)
+	if err != nil {
+		return fmt.Errorf("last events: %w", err)
+	}
+	for p, last := range heads {
+		if !t.reads(p) {
 			continue
-		}
-		last, err := t.server.store.LastEvent(ctx, p)
-		if err != nil {
-			return fmt.Errorf("last event: %w", err)
 		}
 		switch {
 		case cursor == "":
@@ -188,12 +211,32 @@ func (t *tail) begin(ctx context.Context, cursor string, before uint64) error {
 				"the cursor is ahead of the store, which was restored or replaced: begin with since=start"}
 		}
 		if last > 0 {
-			t.read[p] = true
 			// What is gone before a beginning that was only counted back is no loss.
 			t.known[p] = t.at[p] > 0 && (cursor != "" || before == 0)
 		}
 	}
 	return nil
+}
+
+// reads tells whether the partition can have events that are wanted.
+func (t *tail) reads(partition int) bool {
+	return t.only.IsZero() || partition == t.only.Partition(t.server.store.Partitions())
+}
+
+// wants tells whether the reader gets the event.
+func (t *tail) wants(e provision.Event) bool {
+	switch {
+	case !t.only.IsZero() && e.Hub != t.only,
+		t.severity != "" && string(e.Severity) != t.severity,
+		t.objectType != "" && string(e.ObjectType) != t.objectType,
+		t.reason != "" && e.Reason != t.reason:
+		return false
+	case t.principal.Project == uuid.Nil:
+		return t.principal.Sees(uuid.Nil)
+	}
+	// Of a hub that is gone nobody can tell any more whose it was.
+	h, ok := t.server.gate.Hub(e.Hub.String())
+	return ok && t.principal.Sees(h.Project)
 }
 
 // run sends events until the context ends, the reader is gone, or, if it does
@@ -225,7 +268,8 @@ func (t *tail) run(ctx context.Context) {
 		case <-poll.C:
 		}
 		if time.Since(silent) >= t.server.heartbeat {
-			if t.out.printf(": still here\n\n") != nil {
+			// It moves the cursor past what the reader did not want.
+			if t.out.printf("id: %s\n: still here\n\n", t.at) != nil {
 				return
 			}
 			silent = time.Now()
@@ -236,7 +280,6 @@ func (t *tail) run(ctx context.Context) {
 // catchUp sends what is there, oldest first across partitions, and tells
 // whether it sent anything.
 func (t *tail) catchUp(ctx context.Context) (bool, error) {
-	t.addPartitions()
 	sent := false
 	for {
 		heads, more, err := t.batch(ctx)
@@ -258,18 +301,6 @@ func (t *tail) catchUp(ctx context.Context) (bool, error) {
 	}
 }
 
-// addPartitions begins to read where hubs have appeared since.
-func (t *tail) addPartitions() {
-	partitions := t.server.store.Partitions()
-	if !t.only.IsZero() {
-		t.read[t.only.Partition(partitions)] = true
-		return
-	}
-	for _, h := range t.server.gate.Hubs() {
-		t.read[h.ID.Partition(partitions)] = true
-	}
-}
-
 // batch reads the next events of every partition, and tells whether there may
 // be more.
 func (t *tail) batch(ctx context.Context) (map[int][]provision.Stored, bool, error) {
@@ -277,7 +308,14 @@ func (t *tail) batch(ctx context.Context) (map[int][]provision.Stored, bool, err
 	defer cancel()
 	heads := make(map[int][]provision.Stored)
 	more := false
-	for p := range t.read {
+	last, err := t.server.store.LastEvents(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("last events: %w", err)
+	}
+	for p := range last {
+		if !t.reads(p) || last[p] <= t.at[p] {
+			continue
+		}
 		events, err := t.server.store.Events(ctx, p, t.at[p], eventBatch)
 		if err != nil {
 			return nil, false, fmt.Errorf("partition %d: %w", p, err)
@@ -308,8 +346,7 @@ func next(heads map[int][]provision.Stored) int {
 // errReaderGone ends a stream.
 var errReaderGone = errors.New("the reader is gone")
 
-// send sends one event, unless it is of another hub than asked for, and moves
-// the position past it.
+// send sends one event, if it is wanted, and moves the position past it.
 func (t *tail) send(partition int, stored provision.Stored) (bool, error) {
 	lost := stored.Seq - t.at[partition] - 1
 	gap := lost > 0 && t.known[partition]
@@ -319,7 +356,7 @@ func (t *tail) send(partition int, stored provision.Stored) (bool, error) {
 			return false, errReaderGone
 		}
 	}
-	if !t.only.IsZero() && stored.Event.Hub != t.only {
+	if !t.wants(stored.Event) {
 		return gap, nil
 	}
 	data, err := json.Marshal(stored.Event)

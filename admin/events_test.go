@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -236,6 +239,101 @@ func TestTooManyStreams(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("a closed stream still counts")
+		}
+	}
+}
+
+// TestEventsFiltered: a reader gets what it asks for, and can come back with any
+// cursor, a heartbeat's too.
+func TestEventsFiltered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *Config) { c.Heartbeat = 20 * time.Millisecond })
+	r.connect("a", "a1")
+	hub, _ := r.gate.Hub("b")
+	denied := provision.PlatformEvent("chain_untrusted", provision.SeverityError, "no", 3, time.Now())
+	denied.Hub, denied.ObjectID, denied.ObjectName = hub.ID, hub.ID.String(), "b"
+	platform := provision.PlatformEvent("hub_unknown", provision.SeverityError, "no", 1, time.Now())
+	platform.ObjectName = "platform"
+	for _, e := range []provision.Event{denied, platform} {
+		if err := r.store.AppendEvents(t.Context(), e.Hub.Partition(r.store.Partitions()), []provision.Event{e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.connect("b", "b1")
+	for query, want := range map[string][]string{
+		"":                                {"a1", "b", "platform", "b1"},
+		"&severity=error":                 {"b", "platform"},
+		"&severity=info":                  {"a1", "b1"},
+		"&object_type=device&hub=b":       {"b1"},
+		"&object_type=hub&severity=error": {"b", "platform"},
+		"&reason=device_provisioned":      {"a1", "b1"},
+		"&reason=hub_unknown":             {"platform"},
+		"&reason=chain_untrusted&hub=b":   {"b"},
+		"&reason=hub_unknown&hub=b":       nil,
+	} {
+		s := r.events("?since=start&follow=false"+query, "")
+		got, _ := s.names(len(want))
+		expect(t, query, got, want...)
+		if m, ok := s.next(); ok {
+			t.Errorf("%s: after the last came %+v", query, m)
+		}
+		s.close()
+	}
+	s := r.events("?since=start&reason=chain_untrusted", "")
+	got, _ := s.names(1)
+	expect(t, "followed", got, "b")
+	m, _ := s.next()
+	if m.id == "" || m.comment != "still here" {
+		t.Fatalf("no heartbeat with a cursor but %+v", m)
+	}
+	r.connect("a", "a2")
+	got, _ = r.events("?follow=false", m.id).names(1)
+	expect(t, "after the heartbeat", got, "a2")
+	for query, want := range map[string]string{"?severity=warning": "severity", "?object_type=chip": "object_type"} {
+		if status, text := r.do("GET", "/v1/events"+query, ""); status != 400 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s", query, status, text)
+		}
+	}
+}
+
+// TestEventsOfProjects: who is bound to a project gets its hubs' events alone.
+func TestEventsOfProjects(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	project := uuid.New()
+	hub := provision.Hub{ID: provision.NewHubID(), Name: "own", Project: project}
+	if _, err := r.store.CreateHub(t.Context(), hub, provision.Created.OnHub(hub, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, ok := r.gate.Hub("own"); ok {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the hub is not served")
+		}
+	}
+	own, _ := r.gate.Hub("own")
+	other, _ := r.gate.Hub("a")
+	about := func(h provision.HubID) provision.Event {
+		return provision.Event{Hub: h, Severity: provision.SeverityInfo, ObjectType: provision.ObjectHub}
+	}
+	for _, c := range []struct {
+		principal            access.Principal
+		own, other, platform bool
+	}{
+		{access.Local(), true, true, true},
+		{access.Principal{Role: access.Viewer, Project: project}, true, false, false},
+		{access.Principal{Role: access.Viewer, Project: uuid.New()}, false, false, false},
+		{access.Principal{}, false, false, false},
+	} {
+		reader := &tail{server: &Server{gate: r.gate}, principal: c.principal}
+		for e, want := range map[provision.Event]bool{
+			about(own.ID): c.own, about(other.ID): c.other, about(provision.HubID{}): c.platform,
+		} {
+			if got := reader.wants(e); got != want {
+				t.Errorf("%+v gets the event of hub %s: %t", c.principal, e.Hub, got)
+			}
 		}
 	}
 }

@@ -37,8 +37,8 @@ type Hub struct {
 	Intermediates [][]byte
 	// Project is the tenant that the hub belongs to; the zero UUID is none.
 	Project uuid.UUID
-	// EventsDisabled keeps the hub's events from being sent anywhere; they are
-	// stored all the same.
+	// EventsDisabled keeps the hub's events from being published over MQTT; they
+	// are stored, and posted to webhooks, all the same.
 	EventsDisabled bool
 	// EventsTopicPrefix begins the MQTT topics of the hub's events; empty for
 	// the configured template.

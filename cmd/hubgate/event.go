@@ -33,12 +33,16 @@ func newEventTail(t *target, std streams) *cobra.Command {
 for, and nothing is lost or shown twice. At the end, standard error tells the
 cursor from which --since continues.`,
 		Example: `  hubgate event tail --hub factory
+  hubgate event tail --severity error
   hubgate event tail --since start --follow=false -o json`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context()) },
 	}
 	f.output.flag(c)
 	c.Flags().StringVar(&f.hub, "hub", "", "of this hub alone (name or ID)")
+	c.Flags().StringVar(&f.severity, "severity", "", "info or error alone")
+	c.Flags().StringVar(&f.objectType, "object-type", "", "about a device or a hub alone")
+	c.Flags().StringVar(&f.reason, "reason", "", "with this reason alone, such as device_provisioned")
 	c.Flags().StringVar(&f.cursor, "since", "", "start, for all that is kept, or a cursor (default: now)")
 	_ = c.RegisterFlagCompletionFunc("hub", t.completeHubFlag) // fails only for a flag that is not there
 	c.Flags().BoolVar(&f.follow, "follow", true, "wait for more; false ends with what is there")
@@ -52,6 +56,8 @@ type tail struct {
 	output output
 	hub    string
 	follow bool
+	// severity, objectType and reason are all that is shown; "": any.
+	severity, objectType, reason string
 	cursor string            // after the last event shown, "" before any
 	begun  bool              // the stream has begun once
 	shown  int               // events
@@ -109,8 +115,12 @@ func (f *tail) stream(ctx context.Context) error {
 		if f.hub != "" {
 			query.Set("hub", f.hub)
 		}
-		if f.cursor != "" {
-			query.Set("since", f.cursor)
+		for name, value := range map[string]string{
+			"severity": f.severity, "object_type": f.objectType, "reason": f.reason, "since": f.cursor,
+		} {
+			if value != "" {
+				query.Set(name, value)
+			}
 		}
 		response, err := c.open(ctx, http.MethodGet, "/v1/events", query, nil)
 		if err != nil {

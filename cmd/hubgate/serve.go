@@ -200,7 +200,10 @@ func (s *server) makeEvents(registry prometheus.Registerer) error {
 }
 
 // hubSettings is what a hub's owner set of its events.
-func (s *server) hubSettings(provision.HubID) events.HubSettings { return events.HubSettings{} }
+func (s *server) hubSettings(id provision.HubID) events.HubSettings {
+	h, _ := s.gate.Hub(id.String()) // of one that is gone nothing is set
+	return events.HubSettings{Disabled: h.EventsDisabled, TopicPrefix: h.EventsTopicPrefix}
+}
 
 func denyDetail(c *config.Config) authz.DenyDetail {
 	if c.Authz.Opaque {
