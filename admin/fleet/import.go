@@ -108,7 +108,9 @@ func (i *Import) Put(ctx context.Context, records []Record) ([]provision.PutResu
 				d, still[n], err = i.merge(r, is, now)
 				return d, err
 			},
-			Event: func(before, after provision.Device) provision.Event { return importedAct(before, after).OnDevice(after, now) },
+			Event: func(before, after provision.Device) provision.Event {
+				return importedAct(before, after).OnDevice(after, now)
+			},
 		}), append(of, n)
 	}
 	put, err := i.fleet.store.PutDevices(ctx, i.hub.ID, puts)
