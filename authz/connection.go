@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strings"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/hubgate/hubgate/provision"
@@ -36,8 +35,8 @@ const headerXFCC = "x-forwarded-client-cert"
 
 // connectionOf says in the domain's words what Envoy asks. It always answers:
 // what makes no sense becomes the connection's Problem, the first one found.
-func connectionOf(req *authv3.CheckRequest, md metadata.MD) provision.Connection {
-	t := newTranslation(req, md)
+func connectionOf(q *question, md metadata.MD) provision.Connection {
+	t := newTranslation(q, md)
 	t.hubHint()
 	t.certificates()
 	return t.conn
@@ -45,30 +44,25 @@ func connectionOf(req *authv3.CheckRequest, md metadata.MD) provision.Connection
 
 // refusal is the connection of a check that is refused with this problem
 // whatever else it says, so what is costly to read is left unread.
-func refusal(req *authv3.CheckRequest, md metadata.MD, problem provision.Problem) provision.Connection {
-	t := newTranslation(req, md)
+func refusal(q *question, md metadata.MD, problem provision.Problem) provision.Connection {
+	t := newTranslation(q, md)
 	t.conn.Problem = &problem
 	return t.conn
 }
 
 // translation is one CheckRequest on its way into the domain.
 type translation struct {
-	attributes *authv3.AttributeContext
-	http       *authv3.AttributeContext_HttpRequest // nil: TCP
-	md         metadata.MD
-	conn       provision.Connection
+	q    *question
+	md   metadata.MD
+	conn provision.Connection
 }
 
-func newTranslation(req *authv3.CheckRequest, md metadata.MD) *translation {
-	a := req.GetAttributes()
-	t := &translation{attributes: a, http: a.GetRequest().GetHttp(), md: md}
-	t.conn.Protocol = provision.TCP
-	if t.http != nil {
-		t.conn.Protocol = provision.HTTP
-		t.conn.Authority = t.http.GetHost()
-	}
+func newTranslation(q *question, md metadata.MD) *translation {
+	t := &translation{q: q, md: md}
+	t.conn.Protocol = q.protocol()
+	t.conn.Authority = q.host
 	t.conn.TLS = t.isTLS()
-	t.conn.SNI = a.GetTlsSession().GetSni()
+	t.conn.SNI = q.sni
 	t.conn.Node = t.value(keyNode)
 	t.conn.EnvoyConnection = t.value(keyConnection)
 	t.conn.Source = t.source()
@@ -105,19 +99,15 @@ func (t *translation) value(key string) string {
 // TLS, its own (the destination's) as well as the device's. The scheme is the
 // device's own word; it can only make the check stricter.
 func (t *translation) isTLS() bool {
-	a := t.attributes
-	return a.GetTlsSession().GetSni() != "" ||
-		a.GetSource().GetCertificate() != "" ||
-		a.GetSource().GetPrincipal() != "" ||
-		a.GetDestination().GetPrincipal() != "" ||
-		t.value(keyFingerprints) != "" ||
-		strings.EqualFold(t.http.GetScheme(), "https")
+	q := t.q
+	return q.sni != "" || q.certificate != "" || q.sourcePrincipal != "" || q.destinationPrincipal != "" ||
+		t.value(keyFingerprints) != "" || strings.EqualFold(q.scheme, "https")
 }
 
 // source is the device's address. Only the metadata takes X-Forwarded-For into
 // account, as far as Envoy trusts it; on a Unix socket it holds a path.
 func (t *translation) source() netip.Addr {
-	for _, s := range []string{t.value(keySource), t.attributes.GetSource().GetAddress().GetSocketAddress().GetAddress()} {
+	for _, s := range []string{t.value(keySource), t.q.sourceAddress} {
 		if addr, err := netip.ParseAddr(s); err == nil {
 			return addr.Unmap().WithZone("")
 		}
@@ -127,7 +117,7 @@ func (t *translation) source() netip.Addr {
 
 // hubHint reads the hub that Envoy's configuration names.
 func (t *translation) hubHint() {
-	hint, extension := t.value(keyHub), t.attributes.GetContextExtensions()[keyHubExtension]
+	hint, extension := t.value(keyHub), t.q.hub
 	if hint != "" && extension != "" && hint != extension {
 		t.misconfigured("Envoy names two hubs: %q in the metadata %s, %q in context_extensions", hint, keyHub, extension)
 		return
@@ -150,14 +140,13 @@ func (t *translation) certificates() {
 // leaf reads the attested certificate. That a device sent none is for the Gate
 // to judge; that Envoy withholds it is a mistake in its configuration.
 func (t *translation) leaf() {
-	source := t.attributes.GetSource()
-	if source.GetCertificate() == "" {
+	if t.q.certificate == "" {
 		if t.conn.TLS && !t.sentNone() {
 			t.misconfigured("TLS without attributes.source.certificate: set include_peer_certificate: true on the ext_authz filter")
 		}
 		return
 	}
-	certs, err := decodePEM(source.GetCertificate())
+	certs, err := decodePEM(t.q.certificate)
 	switch {
 	case err != nil:
 		t.undecodable("attributes.source.certificate", err)
@@ -173,7 +162,7 @@ func (t *translation) leaf() {
 // fingerprint; that the latter was asked for shows in the metadata beside it,
 // since Envoy leaves out what is empty.
 func (t *translation) sentNone() bool {
-	if t.attributes.GetSource().GetPrincipal() != "" || t.value(keyFingerprints) != "" {
+	if t.q.sourcePrincipal != "" || t.value(keyFingerprints) != "" {
 		return false
 	}
 	return len(t.md.Get(keyFingerprints)) > 0 || t.value(keyNode) != "" || t.value(keyConnection) != ""
@@ -272,7 +261,7 @@ func (t *translation) forwardedChain() ([][]byte, error) {
 // isLeaf reports whether this is the leaf once more. Envoy writes both alike,
 // so that comparing them needs no decoding.
 func (t *translation) isLeaf(encoded string) bool {
-	if encoded == t.attributes.GetSource().GetCertificate() {
+	if encoded == t.q.certificate {
 		return true
 	}
 	certs, err := decodePEM(encoded)
@@ -282,14 +271,8 @@ func (t *translation) isLeaf(encoded string) bool {
 // forwardedHeader is the XFCC header, from whichever field the filter's
 // encode_raw_headers chooses.
 func (t *translation) forwardedHeader() string {
-	if v := t.http.GetHeaders()[headerXFCC]; v != "" {
-		return v
+	if t.q.forwarded != "" {
+		return t.q.forwarded
 	}
-	var values []string
-	for _, h := range t.http.GetHeaderMap().GetHeaders() {
-		if strings.EqualFold(h.GetKey(), headerXFCC) {
-			values = append(values, string(h.GetRawValue()))
-		}
-	}
-	return strings.Join(values, ",")
+	return strings.Join(t.q.forwardedRaw, ",")
 }
