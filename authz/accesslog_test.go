@@ -43,14 +43,14 @@ func (e *ears) all() []heardLog {
 }
 
 // entry is a log entry about a connection whose check answered d.
-func entry(d provision.Decision, kind accesslogv3.AccessLogType, received uint64) *accesslogv3.TCPAccessLogEntry {
+func entry(t testing.TB, d provision.Decision, kind accesslogv3.AccessLogType, received uint64) *accesslogv3.TCPAccessLogEntry {
 	return &accesslogv3.TCPAccessLogEntry{
 		CommonProperties: &accesslogv3.AccessLogCommon{
 			AccessLogType: kind,
 			DownstreamRemoteAddress: &corev3.Address{Address: &corev3.Address_SocketAddress{
 				SocketAddress: &corev3.SocketAddress{Address: "::ffff:192.0.2.7"},
 			}},
-			Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{metadataNamespace: dynamicMetadata(d)}},
+			Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{metadataNamespace: decodeReply(t, replies{}.of(provision.TCP, d)).GetDynamicMetadata()}},
 		},
 		ConnectionProperties: &accesslogv3.ConnectionProperties{ReceivedBytes: received},
 	}
@@ -70,9 +70,9 @@ func TestAccessLogsTellOfSessions(t *testing.T) {
 	d := allowed("sensor-0001")
 	d.Session = "0192d3a0-0000-7000-8000-000000000001"
 	refused := provision.Decision{ID: "x", Reason: provision.DeviceDisabled}
-	once := entry(d, accesslogv3.AccessLogType_NotSet, 3)
-	periodic := entry(d, accesslogv3.AccessLogType_TcpPeriodic, 4)
-	foreign := entry(d, accesslogv3.AccessLogType_TcpConnectionEnd, 9)
+	once := entry(t, d, accesslogv3.AccessLogType_NotSet, 3)
+	periodic := entry(t, d, accesslogv3.AccessLogType_TcpPeriodic, 4)
+	foreign := entry(t, d, accesslogv3.AccessLogType_TcpConnectionEnd, 9)
 	foreign.CommonProperties.Metadata.FilterMetadata[metadataNamespace].Fields["hub_id"] = structpb.NewStringValue("hub")
 
 	e := &ears{}
@@ -82,13 +82,13 @@ func TestAccessLogsTellOfSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []*alsv3.StreamAccessLogsMessage{
-		logMessage("edge-1", entry(d, accesslogv3.AccessLogType_TcpUpstreamConnected, 0)),
-		logMessage("", entry(d, accesslogv3.AccessLogType_TcpPeriodic, 100), periodic,
-			entry(refused, accesslogv3.AccessLogType_TcpConnectionEnd, 5), foreign, &accesslogv3.TCPAccessLogEntry{}),
+		logMessage("edge-1", entry(t, d, accesslogv3.AccessLogType_TcpUpstreamConnected, 0)),
+		logMessage("", entry(t, d, accesslogv3.AccessLogType_TcpPeriodic, 100), periodic,
+			entry(t, refused, accesslogv3.AccessLogType_TcpConnectionEnd, 5), foreign, &accesslogv3.TCPAccessLogEntry{}),
 		{LogEntries: &alsv3.StreamAccessLogsMessage_HttpLogs{HttpLogs: &alsv3.StreamAccessLogsMessage_HTTPAccessLogEntries{
 			LogEntry: []*accesslogv3.HTTPAccessLogEntry{{Request: &accesslogv3.HTTPRequestProperties{RequestBodyBytes: 1}}},
 		}}},
-		logMessage("", entry(d, accesslogv3.AccessLogType_TcpConnectionEnd, 200), once),
+		logMessage("", entry(t, d, accesslogv3.AccessLogType_TcpConnectionEnd, 200), once),
 	} {
 		if err := stream.Send(m); err != nil {
 			t.Fatal(err)
@@ -138,7 +138,7 @@ func TestAccessLogStreamsEndWithTheDrain(t *testing.T) {
 	}
 	d := allowed("sensor-0001")
 	d.Session = "0192d3a0-0000-7000-8000-000000000001"
-	if err := stream.Send(logMessage("edge-1", entry(d, accesslogv3.AccessLogType_TcpPeriodic, 1))); err != nil {
+	if err := stream.Send(logMessage("edge-1", entry(t, d, accesslogv3.AccessLogType_TcpPeriodic, 1))); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(e.all()) == 0; time.Sleep(time.Millisecond) {

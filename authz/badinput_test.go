@@ -28,7 +28,7 @@ func encodeList(ders ...[]byte) string {
 // Bad input at this edge: a good check, spoiled in one way.
 func TestBadInput(t *testing.T) {
 	http, tcp := readFixture(t, "http-three-certificates"), readFixture(t, "tcp")
-	good := connectionOf(http.req, http.md)
+	good := http.connection(t)
 	leaf, issuer := good.Leaf, good.Presented[1]
 	xfcc := http.headers()[headerXFCC]
 	cert := http.attributes().GetSource().GetCertificate()
@@ -140,7 +140,7 @@ func TestBadInput(t *testing.T) {
 				f.md = metadata.MD{}
 			}
 			tt.spoil(&f)
-			c := connectionOf(f.req, f.md)
+			c := f.connection(t)
 			checkProblem(t, c.Problem, tt.want, tt.detail)
 			if len(c.Presented) > trust.MaxCertificates {
 				t.Errorf("%d certificates were decoded", len(c.Presented))
@@ -205,7 +205,7 @@ func FuzzConnection(f *testing.F) {
 			return
 		}
 		md := metadata.Pairs(keyFingerprints, fingerprints, keyChain, chain, keyHub, hub, keySource, source)
-		c := connectionOf(req, md)
+		c := fixture{md: md, req: req}.connection(t)
 		a := req.GetAttributes()
 		if c.Leaf != nil {
 			if got, err := decodePEM(a.GetSource().GetCertificate()); err != nil || len(got) != 1 || !bytes.Equal(got[0], c.Leaf) {
@@ -230,7 +230,7 @@ func FuzzConnection(f *testing.F) {
 		// What the device says in headers changes nothing but the chain.
 		if h := a.GetRequest().GetHttp(); h != nil {
 			h.Headers, h.HeaderMap = nil, nil
-			bare := connectionOf(req, md)
+			bare := fixture{md: md, req: req}.connection(t)
 			if bare.HubHint != c.HubHint || !bytes.Equal(bare.Leaf, c.Leaf) || bare.Source != c.Source || bare.TLS != c.TLS || bare.Node != c.Node {
 				t.Error("request headers changed more than the presented chain")
 			}

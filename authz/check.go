@@ -7,6 +7,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -19,9 +20,9 @@ type Gate interface {
 	Admit(context.Context, provision.Connection) provision.Decision
 }
 
-// checker is the Authorization service.
+// checker is the Authorization service. Its messages are read and written by
+// codec, so it is not registered as the generated service is.
 type checker struct {
-	authv3.UnimplementedAuthorizationServer
 	gate    Gate
 	replies replies
 	log     *slog.Logger
@@ -29,16 +30,35 @@ type checker struct {
 	slots   chan struct{} // one per check in flight
 }
 
-// Check answers one check. It returns an error only for a check whose caller
+// service describes envoy.service.auth.v3.Authorization to gRPC.
+func (c *checker) service() *grpc.ServiceDesc {
+	return &grpc.ServiceDesc{
+		ServiceName: authv3.Authorization_ServiceDesc.ServiceName,
+		HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{
+			MethodName: "Check",
+			Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+				var q question
+				if err := decode(&q); err != nil {
+					return nil, err
+				}
+				return c.check(ctx, &q)
+			},
+		}},
+		Metadata: authv3.Authorization_ServiceDesc.Metadata,
+	}
+}
+
+// check answers one check. It returns an error only for a check whose caller
 // is no longer waiting.
-func (c *checker) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, err error) {
+func (c *checker) check(ctx context.Context, q *question) (r reply, err error) {
 	if err := ctx.Err(); err != nil {
 		c.metrics.dropped.Inc()
 		return nil, status.FromContextError(err).Err()
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			resp, err = c.panicked(ctx, req, p), nil
+			r, err = c.panicked(ctx, q, p), nil
 		}
 	}()
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -46,10 +66,10 @@ func (c *checker) Check(ctx context.Context, req *authv3.CheckRequest) (resp *au
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
-		conn = connectionOf(req, md)
+		conn = connectionOf(q, md)
 	default:
 		// The Gate is told all the same: it counts and logs, which is cheap.
-		conn = refusal(req, md, provision.Problem{
+		conn = refusal(q, md, provision.Problem{
 			Reason: provision.Overloaded,
 			Detail: "as many checks are in flight as authz.max_in_flight allows",
 		})
@@ -59,15 +79,11 @@ func (c *checker) Check(ctx context.Context, req *authv3.CheckRequest) (resp *au
 
 // panicked answers a check that hubgate failed at, outside of the Gate's own
 // care: a fault, never an allow, with the ID that finds the stack in the log.
-func (c *checker) panicked(ctx context.Context, req *authv3.CheckRequest, p any) *authv3.CheckResponse {
+func (c *checker) panicked(ctx context.Context, q *question, p any) reply {
 	d := provision.Decision{ID: uuid.Must(uuid.NewV7()).String(), Reason: provision.Internal}
-	protocol := provision.TCP
-	if req.GetAttributes().GetRequest().GetHttp() != nil {
-		protocol = provision.HTTP
-	}
 	c.metrics.panics.Inc()
 	c.log.ErrorContext(ctx, "check panicked",
 		"decision", d.Reason.Outcome().String(), "reason", string(d.Reason), "decision_id", d.ID,
-		"protocol", string(protocol), "panic", p, "stack", string(debug.Stack()))
-	return c.replies.of(protocol, d)
+		"protocol", string(q.protocol()), "panic", p, "stack", string(debug.Stack()))
+	return c.replies.of(q.protocol(), d)
 }

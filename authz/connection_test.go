@@ -72,7 +72,7 @@ func TestConnectionOfRealChecks(t *testing.T) {
 	} {
 		t.Run(tt.fixture, func(t *testing.T) {
 			f := readFixture(t, tt.fixture)
-			c := connectionOf(f.req, f.md)
+			c := f.connection(t)
 			check := func(what string, got, want any) {
 				t.Helper()
 				if got != want {
@@ -128,9 +128,9 @@ func checkProblem(t *testing.T, got *provision.Problem, reason provision.Reason,
 // The chain of the module's metadata stands in where Envoy forwards none.
 func TestChainFromMetadata(t *testing.T) {
 	https, tcp := readFixture(t, "http-three-certificates"), readFixture(t, "tcp")
-	chain := connectionOf(https.req, https.md).Presented
+	chain := https.connection(t).Presented
 	tcp.md.Set(keyChain, encodeList(chain...))
-	c := connectionOf(tcp.req, tcp.md)
+	c := tcp.connection(t)
 	checkProblem(t, c.Problem, "", "")
 	if len(c.Presented) != len(chain) {
 		t.Fatalf("%d certificates presented, want %d", len(c.Presented), len(chain))
@@ -141,7 +141,7 @@ func TestChainFromMetadata(t *testing.T) {
 		}
 	}
 	tcp.md.Set(keyChain, "-") // how Envoy may print that there is none
-	if c := connectionOf(tcp.req, tcp.md); c.Presented != nil || c.Problem != nil {
+	if c := tcp.connection(t); c.Presented != nil || c.Problem != nil {
 		t.Errorf("a dash makes %d certificates, problem %v", len(c.Presented), c.Problem)
 	}
 }
@@ -162,7 +162,7 @@ func TestSource(t *testing.T) {
 			f := readFixture(t, "tcp")
 			f.attributes().GetSource().GetAddress().GetSocketAddress().Address = tt.address
 			f.md.Set(keySource, tt.metadata)
-			if got := connectionOf(f.req, f.md).Source.String(); got != tt.want {
+			if got := f.connection(t).Source.String(); got != tt.want {
 				t.Errorf("source %s, want %s", got, tt.want)
 			}
 		})
@@ -174,7 +174,7 @@ func TestManyFingerprints(t *testing.T) {
 	f := readFixture(t, "tcp")
 	own := f.md.Get(keyFingerprints)[0]
 	f.md.Set(keyFingerprints, own+strings.Repeat(","+strings.Repeat("0", 64), 400))
-	c := connectionOf(f.req, f.md)
+	c := f.connection(t)
 	checkProblem(t, c.Problem, "", "")
 	if len(c.Attested) != trust.MaxCertificates+1 {
 		t.Errorf("%d fingerprints, want %d", len(c.Attested), trust.MaxCertificates+1)
@@ -184,7 +184,7 @@ func TestManyFingerprints(t *testing.T) {
 // A refused check is described, not read.
 func TestRefusal(t *testing.T) {
 	f := readFixture(t, "http-three-certificates")
-	c := refusal(f.req, f.md, provision.Problem{Reason: provision.Overloaded})
+	c := refusal(f.question(t), f.md, provision.Problem{Reason: provision.Overloaded})
 	if c.Problem.Reason != provision.Overloaded || c.Leaf != nil || c.Presented != nil {
 		t.Errorf("%v, leaf %d bytes, %d presented", c.Problem, len(c.Leaf), len(c.Presented))
 	}
@@ -197,7 +197,7 @@ func BenchmarkConnection(b *testing.B) {
 	f := readFixture(b, "http-three-certificates")
 	b.ReportAllocs()
 	for b.Loop() {
-		if c := connectionOf(f.req, f.md); c.Problem != nil {
+		if c := f.connection(b); c.Problem != nil {
 			b.Fatal(c.Problem)
 		}
 	}

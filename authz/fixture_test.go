@@ -13,6 +13,9 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hubgate/hubgate/provision"
 )
 
 // fixture is a check as the real Envoy sent it; testdata/capture records them.
@@ -39,6 +42,36 @@ func readFixture(t testing.TB, name string) fixture {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return f
+}
+
+// question is what hubgate reads of the request.
+func (f fixture) question(t testing.TB) *question {
+	t.Helper()
+	b, err := proto.Marshal(f.req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q question
+	if err := q.parse(string(b)); err != nil {
+		t.Fatal(err)
+	}
+	return &q
+}
+
+// connection is the check as the Gate is asked about it.
+func (f fixture) connection(t testing.TB) provision.Connection {
+	t.Helper()
+	return connectionOf(f.question(t), f.md)
+}
+
+// decodeReply reads a reply as Envoy does.
+func decodeReply(t testing.TB, r reply) *authv3.CheckResponse {
+	t.Helper()
+	resp := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(r, resp); err != nil {
+		t.Fatal(err)
+	}
+	return resp
 }
 
 func (f fixture) attributes() *authv3.AttributeContext { return f.req.GetAttributes() }

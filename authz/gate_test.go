@@ -59,7 +59,7 @@ func realGate(t *testing.T, anchor []byte) *provision.Gate {
 // over TCP, where the intermediate that HTTP taught the hub fills the chain.
 func TestRealGate(t *testing.T) {
 	first := readFixture(t, "http-three-certificates")
-	presented := connectionOf(first.req, first.md).Presented
+	presented := first.connection(t).Presented
 	r := start(t, Config{Gate: realGate(t, presented[len(presented)-1])}, "127.0.0.1:0")
 	conn := r.dial(t, nil)
 	device := provision.DeviceIDOf(provision.DeclaredHubID("factory"), "sensor-0001").String()

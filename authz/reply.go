@@ -6,12 +6,8 @@ import (
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/hubgate/hubgate/provision"
 )
@@ -46,39 +42,46 @@ const (
 // make outlier detection take a replica that answers for one that is broken.
 type replies struct{ detail DenyDetail }
 
-func (r replies) of(protocol provision.Protocol, d provision.Decision) *authv3.CheckResponse {
-	resp := &authv3.CheckResponse{Status: &statuspb.Status{}, DynamicMetadata: dynamicMetadata(d)}
-	switch d.Reason.Outcome() {
-	case provision.Allow:
-		if protocol == provision.HTTP {
-			resp.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-				Headers: []*corev3.HeaderValueOption{
-					header("x-hub-id", d.Hub.String()),
-					header("x-device-id", d.Device.String()),
-					header("x-device-name", headerValue(d.DeviceName)),
-				},
-				HeadersToRemove: []string{headerXFCC},
-			}}
+// of encodes the reply. It writes the message field by field, as it is sent for
+// every check: the generated types would cost more than the decision.
+func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
+	m := message(make([]byte, 0, 640))
+	outcome := d.Reason.Outcome()
+	m = m.nested(responseStatus, func(m message) message {
+		switch outcome {
+		case provision.Allow:
+			return m
+		case provision.Deny:
+			return m.number(statusCode, uint64(codes.PermissionDenied))
+		default:
+			return m.number(statusCode, uint64(codes.Unavailable))
 		}
-	case provision.Deny:
-		resp.Status.Code = int32(codes.PermissionDenied)
-		if protocol == provision.HTTP {
-			resp.HttpResponse = &authv3.CheckResponse_DeniedResponse{
-				DeniedResponse: r.refused(typev3.StatusCode_Forbidden, d, d.RetryAfter)}
-		}
+	})
+	switch {
+	case outcome == provision.Allow && protocol == provision.HTTP:
+		m = m.nested(responseOK, func(m message) message {
+			m = m.header(okHeaders, "x-hub-id", d.Hub.String())
+			m = m.header(okHeaders, "x-device-id", d.Device.String())
+			m = m.header(okHeaders, "x-device-name", headerValue(d.DeviceName))
+			return m.text(okHeadersToRemove, headerXFCC)
+		})
+	case outcome == provision.Allow:
+	case outcome == provision.Deny && protocol == provision.HTTP:
+		m = m.nested(responseDenied, func(m message) message { return r.refused(m, typev3.StatusCode_Forbidden, d, d.RetryAfter) })
+	case outcome == provision.Deny:
 	default:
-		resp.Status.Code = int32(codes.Unavailable)
-		fault := &authv3.DeniedHttpResponse{}
-		if protocol == provision.HTTP {
+		m = m.nested(responseError, func(m message) message {
+			if protocol != provision.HTTP {
+				return m
+			}
 			after := d.RetryAfter
 			if after <= 0 {
 				after = defaultRetryAfter
 			}
-			fault = r.refused(typev3.StatusCode_ServiceUnavailable, d, after)
-		}
-		resp.HttpResponse = &authv3.CheckResponse_ErrorResponse{ErrorResponse: fault}
+			return r.refused(m, typev3.StatusCode_ServiceUnavailable, d, after)
+		})
 	}
-	return resp
+	return reply(m.nested(responseMetadata, func(m message) message { return m.decision(d) }))
 }
 
 // defaultRetryAfter is when to try again after a fault that tells no time.
@@ -91,7 +94,8 @@ type refusalBody struct {
 	Decision string `json:"decision_id"`
 }
 
-func (r replies) refused(code typev3.StatusCode, d provision.Decision, retryAfter time.Duration) *authv3.DeniedHttpResponse {
+// refused writes a DeniedHttpResponse.
+func (r replies) refused(m message, code typev3.StatusCode, d provision.Decision, retryAfter time.Duration) message {
 	body := refusalBody{Reason: string(d.Reason), Message: d.Reason.Message(), Decision: d.ID}
 	if r.detail == DetailOpaque {
 		body.Reason, body.Message = "denied", "access denied"
@@ -100,42 +104,37 @@ func (r replies) refused(code typev3.StatusCode, d provision.Decision, retryAfte
 		}
 	}
 	text, _ := json.Marshal(body) // three strings always marshal
-	headers := []*corev3.HeaderValueOption{header("content-type", "application/json")}
+	m = m.nested(deniedStatus, func(m message) message { return m.number(httpStatusCode, uint64(code)) })
+	m = m.header(deniedHeaders, "content-type", "application/json")
 	if retryAfter > 0 {
 		seconds := int64((retryAfter + time.Second - 1) / time.Second)
-		headers = append(headers, header("retry-after", strconv.FormatInt(seconds, 10)))
+		m = m.header(deniedHeaders, "retry-after", strconv.FormatInt(seconds, 10))
 	}
-	return &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: code}, Headers: headers, Body: string(text)}
+	return m.text(deniedBody, string(text))
 }
 
-func dynamicMetadata(d provision.Decision) *structpb.Struct {
-	fields := map[string]*structpb.Value{
-		"decision_id": structpb.NewStringValue(d.ID),
-		"reason":      structpb.NewStringValue(string(d.Reason)),
-	}
+// decision writes the fields of the dynamic metadata, a google.protobuf.Struct.
+func (m message) decision(d provision.Decision) message {
+	m = m.entry("decision_id", d.ID)
+	m = m.entry("reason", string(d.Reason))
 	if d.Allowed() {
-		fields["hub_id"] = structpb.NewStringValue(d.Hub.String())
-		fields["device_id"] = structpb.NewStringValue(d.Device.String())
-		fields["device_name"] = structpb.NewStringValue(d.DeviceName)
+		m = m.entry("hub_id", d.Hub.String())
+		m = m.entry("device_id", d.Device.String())
+		m = m.entry("device_name", d.DeviceName)
 		if d.Session != "" {
-			fields["session_id"] = structpb.NewStringValue(d.Session)
+			m = m.entry("session_id", d.Session)
 		}
 	}
-	return &structpb.Struct{Fields: fields}
-}
-
-// header replaces whatever the device sent under that name.
-func header(key, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: key, Value: value},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
+	return m
 }
 
 // headerValue makes a name safe in a header: what is not printable ASCII is
 // percent-encoded, byte by byte of its UTF-8, and so is the percent sign, so
 // that decoding it as a path gives the name back.
 func headerValue(name string) string {
+	if !strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r >= 0x7f || r == '%' }) {
+		return name
+	}
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(name) {

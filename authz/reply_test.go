@@ -40,7 +40,7 @@ func TestAllow(t *testing.T) {
 	d := allowed("sensor-0001")
 	for _, protocol := range []provision.Protocol{provision.HTTP, provision.TCP} {
 		t.Run(string(protocol), func(t *testing.T) {
-			resp := replies{}.of(protocol, d)
+			resp := decodeReply(t, replies{}.of(protocol, d))
 			if code := resp.GetStatus().GetCode(); code != int32(codes.OK) {
 				t.Errorf("status %d, want OK", code)
 			}
@@ -100,7 +100,7 @@ func TestRefuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.d.Detail, tt.d.DeviceName = "for operators", "sensor-0001"
 			r := replies{detail: tt.detail}
-			resp, tcp := r.of(provision.HTTP, tt.d), r.of(provision.TCP, tt.d)
+			resp, tcp := decodeReply(t, r.of(provision.HTTP, tt.d)), decodeReply(t, r.of(provision.TCP, tt.d))
 			for _, x := range []*authv3.CheckResponse{resp, tcp} {
 				if got := codes.Code(x.GetStatus().GetCode()); got != tt.code {
 					t.Errorf("status %v, want %v", got, tt.code)
@@ -148,7 +148,7 @@ func TestRefuse(t *testing.T) {
 func TestEveryReason(t *testing.T) {
 	for _, reason := range provision.Reasons() {
 		for _, protocol := range []provision.Protocol{provision.HTTP, provision.TCP} {
-			resp := replies{}.of(protocol, provision.Decision{ID: "1", Reason: reason})
+			resp := decodeReply(t, replies{}.of(protocol, provision.Decision{ID: "1", Reason: reason}))
 			ok := resp.GetStatus().GetCode() == int32(codes.OK)
 			if ok != (reason.Outcome() == provision.Allow) {
 				t.Errorf("%s over %s: status %v", reason, protocol, resp.GetStatus())

@@ -39,6 +39,9 @@ const (
 	// Our own pings find the connection of an Envoy that vanished.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
+	// streamWorkers answer checks with a stack that has grown already; more at
+	// once get a goroutine each.
+	streamWorkers = 64
 	// handshakeTimeout bounds TLS and the HTTP/2 preface.
 	handshakeTimeout = 10 * time.Second
 )
@@ -104,6 +107,8 @@ func New(c Config) (*Server, error) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.StreamInterceptor(s.endWithDrain),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.NumStreamWorkers(streamWorkers),
 	}
 	if c.TLS.Enabled() {
 		config, err := tlsfiles.Server(c.TLS)
@@ -113,13 +118,14 @@ func New(c Config) (*Server, error) {
 		options = append(options, grpc.Creds(credentials.NewTLS(config)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	authv3.RegisterAuthorizationServer(s.grpc, &checker{
+	checks := &checker{
 		gate:    c.Gate,
 		replies: replies{detail: c.DenyDetail},
 		log:     c.Logger,
 		metrics: m,
 		slots:   slots,
-	})
+	}
+	s.grpc.RegisterService(checks.service(), nil)
 	if c.Sessions != nil {
 		alsv3.RegisterAccessLogServiceServer(s.grpc, &accessLogs{sessions: c.Sessions})
 	}

@@ -131,7 +131,7 @@ func TestServe(t *testing.T) {
 			if reasonOf(resp) != provision.DeviceKnown || resp.GetOkResponse() == nil {
 				t.Errorf("answered %v", resp)
 			}
-			if want := connectionOf(f.req, f.md); string(seen.Leaf) != string(want.Leaf) || len(seen.Attested) != 3 || seen.Node != "envoy-1" {
+			if want := f.connection(t); string(seen.Leaf) != string(want.Leaf) || len(seen.Attested) != 3 || seen.Node != "envoy-1" {
 				t.Errorf("the gate saw %d bytes of leaf, %d fingerprints, node %q", len(seen.Leaf), len(seen.Attested), seen.Node)
 			}
 		})

@@ -102,8 +102,8 @@ func varint(s string) (value uint64, length int) {
 	return 0, 0
 }
 
-// text takes a string, of which the last one counts.
-func text(into *string, value string) error {
+// take takes a string, of which the last one counts.
+func take(into *string, value string) error {
 	if !utf8.ValidString(value) {
 		return errWire
 	}
@@ -119,7 +119,7 @@ func (q *question) attribute(number protowire.Number, value string) error {
 	case 2:
 		return fields(value, func(number protowire.Number, value string) error {
 			if number == 4 {
-				return text(&q.destinationPrincipal, value)
+				return take(&q.destinationPrincipal, value)
 			}
 			return nil
 		})
@@ -132,7 +132,7 @@ func (q *question) attribute(number protowire.Number, value string) error {
 			return nil
 		})
 	case 10:
-		key, value, err := entry(value)
+		key, value, err := mapEntry(value)
 		if key == keyHubExtension {
 			q.hub = value
 		}
@@ -140,7 +140,7 @@ func (q *question) attribute(number protowire.Number, value string) error {
 	case 12:
 		return fields(value, func(number protowire.Number, value string) error {
 			if number == 1 {
-				return text(&q.sni, value)
+				return take(&q.sni, value)
 			}
 			return nil
 		})
@@ -154,9 +154,9 @@ func (q *question) source(number protowire.Number, value string) error {
 	case 1:
 		return fields(value, q.address)
 	case 4:
-		return text(&q.sourcePrincipal, value)
+		return take(&q.sourcePrincipal, value)
 	case 5:
-		return text(&q.certificate, value)
+		return take(&q.certificate, value)
 	}
 	return nil
 }
@@ -167,7 +167,7 @@ func (q *question) address(number protowire.Number, value string) error {
 	case 1:
 		return fields(value, func(number protowire.Number, value string) error {
 			if number == 2 {
-				return text(&q.sourceAddress, value)
+				return take(&q.sourceAddress, value)
 			}
 			return nil
 		})
@@ -181,15 +181,15 @@ func (q *question) address(number protowire.Number, value string) error {
 func (q *question) http(number protowire.Number, value string) error {
 	switch number {
 	case 3:
-		key, value, err := entry(value)
+		key, value, err := mapEntry(value)
 		if key == headerXFCC {
 			q.forwarded = value
 		}
 		return err
 	case 5:
-		return text(&q.host, value)
+		return take(&q.host, value)
 	case 6:
-		return text(&q.scheme, value)
+		return take(&q.scheme, value)
 	case 13:
 		return fields(value, func(number protowire.Number, value string) error {
 			if number == 1 {
@@ -207,7 +207,7 @@ func (q *question) header(value string) error {
 	err := fields(value, func(number protowire.Number, value string) error {
 		switch number {
 		case 1:
-			return text(&key, value)
+			return take(&key, value)
 		case 3:
 			raw = value
 		}
@@ -219,14 +219,14 @@ func (q *question) header(value string) error {
 	return err
 }
 
-// entry reads an entry of a map of strings.
-func entry(message string) (key, value string, err error) {
+// mapEntry reads an entry of a map of strings.
+func mapEntry(message string) (key, value string, err error) {
 	err = fields(message, func(number protowire.Number, part string) error {
 		switch number {
 		case 1:
-			return text(&key, part)
+			return take(&key, part)
 		case 2:
-			return text(&value, part)
+			return take(&value, part)
 		}
 		return nil
 	})
