@@ -3,6 +3,7 @@ package authz
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -34,12 +35,47 @@ const keyHubExtension = "hub"
 const headerXFCC = "x-forwarded-client-cert"
 
 // connectionOf says in the domain's words what Envoy asks. It always answers:
-// what makes no sense becomes the connection's Problem, the first one found.
+// what makes no sense becomes the connection's Problem, the first one found. The
+// certificates are left as they are; they are the connection's Evidence.
 func connectionOf(q *question, md metadata.MD) provision.Connection {
 	t := newTranslation(q, md)
 	t.hubHint()
-	t.certificates()
+	if t.conn.Problem == nil {
+		t.conn.Evidence = t
+	}
 	return t.conn
+}
+
+// Read implements provision.Evidence.
+func (t *translation) Read(c *provision.Connection) {
+	t.certificates()
+	c.Leaf, c.Attested, c.Presented, c.Problem = t.conn.Leaf, t.conn.Attested, t.conn.Presented, t.conn.Problem
+}
+
+// Identity implements provision.Evidence.
+func (t *translation) Identity() provision.Digest {
+	prints := t.value(keyFingerprints)
+	if t.q.certificate == "" || prints == "" {
+		return provision.Digest{}
+	}
+	return digest(string(t.conn.Protocol), t.q.certificate, prints, t.conn.SNI, t.conn.HubHint, t.conn.Authority)
+}
+
+// Presented implements provision.Evidence.
+func (t *translation) Presented(identity provision.Digest) provision.Digest {
+	return digest(string(identity[:]), t.forwardedHeader(), t.value(keyChain))
+}
+
+// digest hashes the parts, each with its length, so that no two lists of parts
+// look alike.
+func digest(parts ...string) provision.Digest {
+	var room [4 << 10]byte
+	b := room[:0]
+	for _, p := range parts {
+		b = binary.AppendUvarint(b, uint64(len(p)))
+		b = append(b, p...)
+	}
+	return sha256.Sum256(b)
 }
 
 // refusal is the connection of a check that is refused with this problem

@@ -61,7 +61,12 @@ func (f fixture) question(t testing.TB) *question {
 // connection is the check as the Gate is asked about it.
 func (f fixture) connection(t testing.TB) provision.Connection {
 	t.Helper()
-	return connectionOf(f.question(t), f.md)
+	c := connectionOf(f.question(t), f.md)
+	if c.Evidence != nil {
+		c.Evidence.Read(&c)
+		c.Evidence = nil
+	}
+	return c
 }
 
 // decodeReply reads a reply as Envoy does.

@@ -42,12 +42,32 @@ type Connection struct {
 	// Node and EnvoyConnection name the connection within Envoy.
 	Node            string
 	EnvoyConnection string
+	// Evidence has Leaf, Attested and Presented where the edge has not decoded
+	// them yet; nil where they are here.
+	Evidence Evidence
 	// Problem is why the edge could not make sense of what Envoy sent, or
 	// would not; nil in an ordinary check.
 	Problem *Problem
 	// DryRun explains: it creates, learns, counts and logs nothing, and the
 	// decision carries its steps.
 	DryRun bool
+}
+
+// Digest is a SHA-256 of what an edge was told, as it was told.
+type Digest [32]byte
+
+// Evidence is what an edge was told of a device's certificates and has not
+// decoded: a device that the Gate recognises needs no decoding. It is used
+// during the check only, by one goroutine.
+type Evidence interface {
+	// Identity is a digest of everything in the check that its outcome depends
+	// on, time and state apart, except what the device presented besides its
+	// leaf. Zero: the chain is not attested, so nothing can be recognised by it.
+	Identity() Digest
+	// Presented is a digest of identity and of what the device presented.
+	Presented(identity Digest) Digest
+	// Read decodes into Leaf, Attested and Presented, or Problem.
+	Read(c *Connection)
 }
 
 // Problem is a reason found before the decision began.

@@ -33,6 +33,8 @@ type Facts struct {
 	// Path is the verified chain under the hub's anchors, unless PathErr.
 	Path    trust.Path
 	PathErr error // a *trust.Error, or another error: ours
+	// Identity is what the path says of the device. Decide fills it in.
+	Identity *Identity
 	// NameIsHub reports whether a name is the ID of some hub.
 	NameIsHub func(name string) bool
 
@@ -98,6 +100,9 @@ func usable(f *Facts, _ *Decision) finding {
 	case len(c.Leaf) == 0:
 		return finding{NoCertificate, "the device presented no certificate"}
 	}
+	if !c.DryRun {
+		return finding{}
+	}
 	return finding{detail: fmt.Sprintf("%s over TLS, %d certificates presented", c.Protocol, max(1, len(c.Presented)))}
 }
 
@@ -156,18 +161,20 @@ func chainVerifies(f *Facts, d *Decision) finding {
 }
 
 func nameFits(f *Facts, d *Decision) finding {
-	name, err := deviceName(f.Path.Leaf(), f.Hub.UnicodeNames)
-	if err != nil {
-		d.Certificate = f.Path.Leaf()
-		return finding{NameInvalid, err.Error()}
+	if f.Identity == nil {
+		f.Identity = identify(f.Path, f.Hub)
 	}
-	if f.NameIsHub != nil && f.NameIsHub(name) {
+	i := f.Identity
+	if i.NameErr != nil {
 		d.Certificate = f.Path.Leaf()
-		return finding{NameInvalid, fmt.Sprintf("the common name %q is the ID of a hub", name)}
+		return finding{NameInvalid, i.NameErr.Error()}
 	}
-	d.DeviceName = name
-	d.Device = DeviceIDOf(f.Hub.ID, name)
-	return finding{detail: name}
+	if f.NameIsHub != nil && f.NameIsHub(i.Name) {
+		d.Certificate = f.Path.Leaf()
+		return finding{NameInvalid, fmt.Sprintf("the common name %q is the ID of a hub", i.Name)}
+	}
+	d.DeviceName, d.Device = i.Name, i.Device
+	return finding{detail: i.Name}
 }
 
 // device holds steps 7 and 8 of the design: what a known device and an unknown
@@ -186,7 +193,7 @@ func device(f *Facts, _ *Decision) finding {
 		return finding{DeviceDisabled, "an operator disabled the device"}
 	case !f.Device.Bound():
 		return finding{DeviceKnown, "known device, first connection: it binds the device to this key and anchor"}
-	case f.Device.Anchor != trust.KeyHashOf(f.Path.Anchor()):
+	case f.Device.Anchor != f.Identity.Anchor:
 		return finding{DeviceIssuerChanged, fmt.Sprintf("this chain ends at %s; another anchor admitted the device", f.Path.Anchor().Subject)}
 	}
 	return finding{DeviceKnown, "known device"}

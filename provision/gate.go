@@ -63,12 +63,15 @@ type Gate struct {
 	hubs     *directory
 	devices  *deviceCache
 	verdicts *trust.Cache
+	seen     *recognition
 	feed     *feed
 	sessions Tracker
 	denials  *denials // nil: none are told
 	learning singleflight.Group
 
 	hubLocks []sync.Mutex // by partition
+
+	nameIsHub func(string) bool // isHub, made once
 
 	// declaring serializes Declare; declared are the hubs it set last.
 	declaring sync.Mutex
@@ -107,6 +110,10 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("verdict cache: %w", err)
 	}
+	seen, err := newRecognition(c.CachedVerdicts, max(1, c.CachedVerdicts/5))
+	if err != nil {
+		return nil, err
+	}
 	g := &Gate{
 		store:    c.Store,
 		domain:   strings.Trim(strings.ToLower(c.Domain), "."),
@@ -116,6 +123,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		hubs:     newDirectory(),
 		devices:  devices,
 		verdicts: verdicts,
+		seen:     seen,
 		sessions: c.Sessions,
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
@@ -123,6 +131,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if c.Denials != nil {
 		g.denials = newDenials(c)
 	}
+	g.nameIsHub = g.isHub
 	if g.metrics, err = newMetrics(c.Registerer, g); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -196,20 +205,35 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 
 // gather collects the facts that need no look at devices.
 func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
-	f := &Facts{Connection: *c, Now: g.now(), NameIsHub: g.isHub}
-	if c.Problem != nil || !c.TLS || len(c.Leaf) == 0 {
+	f := &Facts{Connection: *c, Now: g.now(), NameIsHub: g.nameIsHub}
+	if c.Problem != nil || !c.TLS {
 		return f, nil
 	}
-	f.Chain, f.ChainErr = trust.ParseChain(c.Leaf, c.Presented)
-	if f.ChainErr != nil {
-		return f, nil
+	h, keys, ok := g.recognize(ctx, f)
+	if !ok {
+		generation := g.hubs.generation.Load() // before anything is looked up in it
+		if c.Evidence != nil {
+			c.Evidence.Read(&f.Connection)
+		}
+		h = g.examine(ctx, f)
+		g.remember(keys, f, h, generation)
 	}
-	h := g.findHub(ctx, c, f)
-	if h == nil {
-		return f, nil
+	if h != nil {
+		f.Hub = &h.Hub
 	}
-	f.Hub = &h.Hub
 	return f, h
+}
+
+// examine parses the chain, finds its hub and verifies it there.
+func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
+	c := &f.Connection
+	if c.Problem != nil || len(c.Leaf) == 0 {
+		return nil
+	}
+	if f.Chain, f.ChainErr = trust.ParseChain(c.Leaf, c.Presented); f.ChainErr != nil {
+		return nil
+	}
+	return g.findHub(ctx, c, f)
 }
 
 // readThrough returns the hub as it is now: from memory while the change feed

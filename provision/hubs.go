@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hubgate/hubgate/trust"
 )
@@ -102,6 +103,9 @@ func parseAll(ders [][]byte) ([]*x509.Certificate, error) {
 // directory finds hubs by ID, by name and by what may have issued a chain. It
 // is safe for concurrent use.
 type directory struct {
+	// generation changes, from 1 up, before anything else here does.
+	generation atomic.Uint64
+
 	mu     sync.RWMutex
 	byID   map[HubID]*liveHub
 	byName map[string]*liveHub
@@ -119,11 +123,13 @@ type issuerKey struct {
 }
 
 func newDirectory() *directory {
-	return &directory{
+	dir := &directory{
 		byID:     make(map[HubID]*liveHub),
 		byName:   make(map[string]*liveHub),
 		byIssuer: make(map[issuerKey][]*liveHub),
 	}
+	dir.generation.Store(1)
+	return dir
 }
 
 // issuerKeys returns what the hub is found under, each once. A hub that is found
@@ -146,6 +152,7 @@ func (h *liveHub) issuerKeys() map[issuerKey]struct{} {
 func (dir *directory) put(h *liveHub) {
 	dir.mu.Lock()
 	defer dir.mu.Unlock()
+	dir.generation.Add(1)
 	dir.remove(h.ID)
 	dir.byID[h.ID] = h
 	dir.byName[h.Name] = h
@@ -158,6 +165,7 @@ func (dir *directory) put(h *liveHub) {
 func (dir *directory) drop(id HubID) {
 	dir.mu.Lock()
 	defer dir.mu.Unlock()
+	dir.generation.Add(1)
 	dir.remove(id)
 }
 

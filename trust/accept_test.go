@@ -127,7 +127,7 @@ func TestVerifyAccepts(t *testing.T) {
 			if !b.Knows(FingerprintOf(path.Anchor())) || path.Leaf() == nil || !path.Leaf().Equal(r.leaf) {
 				t.Error("the path does not lead from the leaf to an anchor")
 			}
-			if !path.validAt(now) {
+			if !path.ValidAt(now) {
 				t.Error("the path is not valid at the time it was verified")
 			}
 		})

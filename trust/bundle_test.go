@@ -190,7 +190,7 @@ func TestPath(t *testing.T) {
 		p.Expires():                                    true,
 		p.Expires().Add(time.Nanosecond):               false,
 	} {
-		if p.validAt(at) != want {
+		if p.ValidAt(at) != want {
 			t.Errorf("valid at %s: %t", at, !want)
 		}
 	}

@@ -171,7 +171,7 @@ func (c *Cache) Verify(ctx context.Context, b *Bundle, chain *Chain, opts Option
 		opts.Budget = new(Budget)
 	}
 	key := newVerdictKey(b, chain, opts.Attested)
-	if path, ok := c.positive.GetIfPresent(key); ok && path.validAt(opts.Now) {
+	if path, ok := c.positive.GetIfPresent(key); ok && path.ValidAt(opts.Now) {
 		return path, Hit, nil
 	}
 	if r, ok := c.negative.GetIfPresent(key); ok && !opts.Now.Before(r.from) && opts.Now.Before(r.until) {
@@ -210,7 +210,7 @@ func concerns(r singleflight.Result, now time.Time) bool {
 	switch {
 	case r.Err == nil:
 		path, _ := r.Val.(Path)
-		return path.validAt(now)
+		return path.ValidAt(now)
 	case errors.As(r.Err, &failure):
 		return !failure.exhausted
 	}

@@ -70,7 +70,7 @@ func (p Path) begins() time.Time {
 	return last
 }
 
-// validAt tells whether every certificate is valid then, the leeway included.
-func (p Path) validAt(now time.Time) bool {
+// ValidAt tells whether every certificate is valid then, the leeway included.
+func (p Path) ValidAt(now time.Time) bool {
 	return !now.Before(p.begins().Add(-NotBeforeLeeway)) && !now.After(p.Expires())
 }
