@@ -33,6 +33,9 @@ import (
 type gateFunc func(context.Context, provision.Connection) provision.Decision
 
 func (f gateFunc) Admit(ctx context.Context, c provision.Connection) provision.Decision {
+	if c.Evidence != nil {
+		c.Evidence.Read(&c)
+	}
 	if c.Problem != nil {
 		return provision.Decision{ID: "problem", Reason: c.Problem.Reason, Detail: c.Problem.Detail}
 	}

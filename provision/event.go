@@ -1,6 +1,8 @@
 package provision
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -141,7 +143,13 @@ func boundEvent(d Device, from netip.Addr, decision string, now time.Time) Event
 	return e
 }
 
-// newID returns a UUIDv7 (RFC 9562), which sorts by time.
+// newID returns a UUIDv7 (RFC 9562), which sorts by time, to a millisecond. It
+// cannot be guessed, and is no secret.
 func newID() string {
-	return uuid.Must(uuid.NewV7()).String()
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(time.Now().UnixMilli())<<16|rand.Uint64()&0xffff)
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 7<<4
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
 }

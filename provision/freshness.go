@@ -24,8 +24,8 @@ type deviceCache struct {
 }
 
 type cachedDevice struct {
-	device Device
-	epoch  uint64 // of the partition when the record was read
+	device *Device // never changed
+	epoch  uint64  // of the partition when the record was read
 }
 
 // partitionState is what the change feed has proved of a partition.
@@ -50,17 +50,17 @@ func (c *deviceCache) partition(id DeviceID) *partitionState {
 
 // get returns a cached record that is no older than age, going by the last
 // proof of its partition.
-func (c *deviceCache) get(id DeviceID, now time.Time, age time.Duration) (Device, bool) {
+func (c *deviceCache) get(id DeviceID, now time.Time, age time.Duration) (*Device, bool) {
 	p := c.partition(id)
 	p.mu.Lock()
 	fresh, epoch := p.fresh, p.epoch
 	p.mu.Unlock()
 	if fresh.IsZero() || now.Sub(fresh) > age {
-		return Device{}, false
+		return nil, false
 	}
 	r, ok := c.records.GetIfPresent(id)
 	if !ok || r.epoch != epoch {
-		return Device{}, false
+		return nil, false
 	}
 	return r.device, true
 }
@@ -80,7 +80,7 @@ type readMark struct {
 
 // put keeps a record that was read after mark, unless something changed in the
 // partition meanwhile, or the feed had not begun.
-func (c *deviceCache) put(d Device, mark readMark) {
+func (c *deviceCache) put(d *Device, mark readMark) {
 	p := c.partition(d.ID)
 	p.mu.Lock()
 	defer p.mu.Unlock()

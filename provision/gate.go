@@ -46,6 +46,9 @@ type GateConfig struct {
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
 	// fifth as many refusals are kept.
 	CachedVerdicts int
+	// KnownLines bounds the lines logged each second about devices that are
+	// known. 0: 10. Negative: all are logged.
+	KnownLines int
 	// OutageWindow is how long devices that the store had confirmed stay
 	// admitted after the last proof that their records are current, while the
 	// store does not answer. 0: 10 minutes. Negative: not at all.
@@ -66,6 +69,7 @@ type Gate struct {
 	seen     *recognition
 	feed     *feed
 	sessions Tracker
+	lines    *decisionLines
 	denials  *denials // nil: none are told
 	learning singleflight.Group
 
@@ -96,6 +100,9 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if c.CachedVerdicts == 0 {
 		c.CachedVerdicts = 50_000
 	}
+	if c.KnownLines == 0 {
+		c.KnownLines = 10
+	}
 	if c.OutageWindow == 0 {
 		c.OutageWindow = 10 * time.Minute
 	}
@@ -125,6 +132,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		verdicts: verdicts,
 		seen:     seen,
 		sessions: c.Sessions,
+		lines:    newDecisionLines(c.KnownLines),
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
 	}
@@ -157,7 +165,7 @@ func (g *Gate) Admit(ctx context.Context, c Connection) (d Decision) {
 		if !c.DryRun {
 			took := time.Since(start)
 			g.metrics.observe(c.Protocol, d, took)
-			g.logDecision(ctx, c, d, took)
+			g.logDecision(ctx, &c, &d, start, took)
 			if d.Reason.Outcome() == Deny {
 				g.denied(c, d)
 			}
@@ -266,7 +274,7 @@ func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liv
 // lookUp returns the device, nil if the hub does not know it.
 func (g *Gate) lookUp(ctx context.Context, hub HubID, id DeviceID, name string) (*Device, error) {
 	if d, ok := g.devices.get(id, g.now(), freshFor); ok {
-		return &d, nil
+		return d, nil
 	}
 	known, usable := g.devices.get(id, g.now(), g.outage)
 	mark := g.devices.reading(id)
@@ -277,12 +285,12 @@ func (g *Gate) lookUp(ctx context.Context, hub HubID, id DeviceID, name string) 
 	g.metrics.observeStore("device", start, err)
 	switch {
 	case err == nil:
-		g.devices.put(d, mark)
+		g.devices.put(&d, mark)
 		return &d, nil
 	case errors.Is(err, ErrNotFound):
 		return nil, nil
 	case noAnswer(err) && usable:
-		return &known, nil
+		return known, nil
 	}
 	return nil, err
 }
@@ -334,7 +342,7 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		d, _ = Decide(f)
 		return d, false
 	}
-	g.devices.put(device, mark)
+	g.devices.put(&device, mark)
 	return d, false
 }
 
@@ -406,13 +414,18 @@ func (g *Gate) learn(ctx context.Context, h *liveHub, path trust.Path) {
 }
 
 // logDecision writes the decision's line: allows at info, denials at info,
-// faults at error.
-func (g *Gate) logDecision(ctx context.Context, c Connection, d Decision, took time.Duration) {
+// faults at error. Of decisions that may come in floods a bounded number is
+// written each second; the next line then tells how many were not.
+func (g *Gate) logDecision(ctx context.Context, c *Connection, d *Decision, start time.Time, took time.Duration) {
 	level := slog.LevelInfo
 	if d.Reason.Outcome() == Fault {
 		level = slog.LevelError
 	}
 	if !g.log.Enabled(ctx, level) {
+		return
+	}
+	ok, dropped := g.lines.take(d.Reason, start)
+	if !ok {
 		return
 	}
 	attrs := []slog.Attr{
@@ -430,6 +443,9 @@ func (g *Gate) logDecision(ctx context.Context, c Connection, d Decision, took t
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))
 		}
+	}
+	if dropped > 0 {
+		attrs = append(attrs, slog.Int64("unlogged", dropped))
 	}
 	g.log.LogAttrs(ctx, level, "check", attrs...)
 }
