@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -113,7 +114,16 @@ type server struct {
 	authzListener, linkListener, adminListener, metricsListener net.Listener
 }
 
+// heapGrowth is how much the heap may grow between two collections, in percent,
+// unless GOGC says. A check leaves little behind, but many checks do, and what
+// lives is small: collecting less often costs memory by the megabyte and saves
+// a tenth of the processor time.
+const heapGrowth = 400
+
 func serve(ctx context.Context, f serveFlags, std streams) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
 	c, err := loadConfig(f.config)
 	if err != nil {
 		return err
