@@ -356,8 +356,8 @@ func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decis
 	start := time.Now()
 	bound, err := g.store.BindDevice(ctx, Binding{
 		Hub: f.Hub.ID, Device: f.Device.ID, HubVersion: f.Hub.Version,
-		Key:    trust.KeyHashOf(f.Path.Leaf()),
-		Anchor: trust.KeyHashOf(f.Path.Anchor()),
+		Key:    f.Identity.Key,
+		Anchor: f.Identity.Anchor,
 		Issuer: trust.KeyHashOf(f.Path.Issuer()),
 		From:   f.Connection.Source, At: f.Now,
 		Event: func(d Device) Event { return boundEvent(d, f.Connection.Source, id, f.Now) },
@@ -377,7 +377,7 @@ func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decis
 	} else {
 		// What the cache has is void once the feed tells of it; until then it
 		// would only be bound again, in vain.
-		g.devices.put(bound, mark)
+		g.devices.put(&bound, mark)
 		f.Device = &bound // another connection may have been first, or it was disabled
 	}
 	d, _ = Decide(f)
