@@ -3,7 +3,9 @@ package provision_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -236,9 +238,40 @@ func leafOnly(c *provision.Connection) {
 	c.Protocol, c.Presented = provision.TCP, nil
 }
 
+// sealed is the connection as an edge brings it that has decoded nothing. read
+// counts how often it has to; nil: nobody asks.
+func sealed(c provision.Connection, read *int) provision.Connection {
+	e := envelope{c, read}
+	c.Leaf, c.Attested, c.Presented, c.Evidence = nil, nil, nil, e
+	return c
+}
+
+type envelope struct {
+	provision.Connection
+	read *int
+}
+
+func (e envelope) Identity() provision.Digest {
+	if len(e.Leaf) == 0 || len(e.Attested) == 0 {
+		return provision.Digest{}
+	}
+	return sha256.Sum256(fmt.Appendf(nil, "%s %x %x %q %q %q", e.Protocol, e.Leaf, e.Attested, e.SNI, e.HubHint, e.Authority))
+}
+
+func (e envelope) Presented(identity provision.Digest) provision.Digest {
+	return sha256.Sum256(fmt.Appendf(nil, "%x %x", identity, e.Connection.Presented))
+}
+
+func (e envelope) Read(c *provision.Connection) {
+	if e.read != nil {
+		*e.read++
+	}
+	c.Leaf, c.Attested, c.Presented = e.Leaf, e.Attested, e.Connection.Presented
+}
+
 func (r *rig) expect(c provision.Connection, want provision.Reason) provision.Decision {
 	r.t.Helper()
-	d := r.gate.Admit(r.t.Context(), c)
+	d := r.gate.Admit(r.t.Context(), sealed(c, nil))
 	if d.Reason != want {
 		r.t.Fatalf("reason %s (%s), want %s", d.Reason, d.Detail, want)
 	}
