@@ -141,6 +141,8 @@ type Log struct {
 	Level slog.Level
 	// JSON writes a JSON object per line, else text.
 	JSON bool
+	// AllChecks logs every decision, else those that come in floods in part.
+	AllChecks bool
 }
 
 // Default is the configuration without a file: the embedded store in dir,
@@ -226,13 +228,13 @@ func (l *loader) config(top *section) *Config {
 const maxPartitions = 1024
 
 func (l *loader) log(top *section) Log {
-	s := top.sub("log", "level", "format")
+	s := top.sub("log", "level", "format", "checks")
 	var level slog.Level
 	name := s.choice("level", "info", "debug", "info", "warn", "error")
 	if err := level.UnmarshalText([]byte(name)); err != nil {
 		s.problem("level", "%v", err)
 	}
-	return Log{Level: level, JSON: s.choice("format", "text", "text", "json") == "json"}
+	return Log{Level: level, JSON: s.choice("format", "text", "text", "json") == "json", AllChecks: s.choice("checks", "sampled", "sampled", "all") == "all"}
 }
 
 // resolve makes a path absolute.

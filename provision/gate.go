@@ -23,7 +23,7 @@ type GateConfig struct {
 	// Domain is the DNS domain under which SNI and authority name a hub:
 	// `<hub ID or name>.<domain>`. Empty: hubs are found by hint and issuer.
 	Domain string
-	// Logger gets one line per decision. Nil: slog.Default.
+	// Logger gets the lines about decisions. Nil: slog.Default.
 	Logger *slog.Logger
 	// Registerer gets the metrics. Nil: none are registered.
 	Registerer prometheus.Registerer
@@ -46,9 +46,10 @@ type GateConfig struct {
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
 	// fifth as many refusals are kept.
 	CachedVerdicts int
-	// KnownLines bounds the lines logged each second about devices that are
-	// known. 0: 10. Negative: all are logged.
-	KnownLines int
+	// LogAll logs every decision. Else those that may come in floods are logged
+	// in part: 10 a second about known devices, 200 about denials and as many
+	// about faults.
+	LogAll bool
 	// OutageWindow is how long devices that the store had confirmed stay
 	// admitted after the last proof that their records are current, while the
 	// store does not answer. 0: 10 minutes. Negative: not at all.
@@ -100,9 +101,6 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if c.CachedVerdicts == 0 {
 		c.CachedVerdicts = 50_000
 	}
-	if c.KnownLines == 0 {
-		c.KnownLines = 10
-	}
 	if c.OutageWindow == 0 {
 		c.OutageWindow = 10 * time.Minute
 	}
@@ -132,7 +130,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		verdicts: verdicts,
 		seen:     seen,
 		sessions: c.Sessions,
-		lines:    newDecisionLines(c.KnownLines),
+		lines:    newDecisionLines(c.LogAll),
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
 	}

@@ -5,16 +5,24 @@ import (
 	"time"
 )
 
-// otherLines bounds the lines logged each second about denials, and about
-// faults: a flood must not fill the disk, or cost more than it costs its sender.
-const otherLines = 200
+// Lines logged each second, at most, about known devices, and about denials and
+// faults each: a flood must not fill the disk, or cost more than it costs its
+// sender.
+const (
+	knownLines = 10
+	otherLines = 200
+)
 
 // decisionLines bounds what is logged of decisions, apart for those that must
 // not displace each other. What creates a device is always logged.
 type decisionLines struct{ known, denied, faults lineLimit }
 
-func newDecisionLines(known int) *decisionLines {
-	return &decisionLines{lineLimit{most: int64(known)}, lineLimit{most: otherLines}, lineLimit{most: otherLines}}
+func newDecisionLines(all bool) *decisionLines {
+	l := &decisionLines{lineLimit{most: knownLines}, lineLimit{most: otherLines}, lineLimit{most: otherLines}}
+	for _, limit := range []*lineLimit{&l.known, &l.denied, &l.faults} {
+		limit.all = all
+	}
+	return l
 }
 
 // take tells whether a line may be written, and how many of its kind were not
@@ -31,9 +39,10 @@ func (l *decisionLines) take(r Reason, now time.Time) (ok bool, dropped int64) {
 	return l.faults.take(now)
 }
 
-// lineLimit lets so many lines pass each second, all if it is negative.
+// lineLimit lets so many lines pass each second, or all.
 type lineLimit struct {
 	most int64
+	all  bool
 
 	mu             sync.Mutex
 	second         int64
@@ -41,7 +50,7 @@ type lineLimit struct {
 }
 
 func (l *lineLimit) take(now time.Time) (bool, int64) {
-	if l.most < 0 {
+	if l.all {
 		return true, 0
 	}
 	l.mu.Lock()

@@ -159,7 +159,7 @@ func (s *server) make() (err error) {
 		return err
 	}
 	s.gate, err = provision.NewGate(provision.GateConfig{
-		Store: s.store, Domain: s.config.Domain, Logger: s.log, Registerer: registry,
+		Store: s.store, Domain: s.config.Domain, Logger: s.log, LogAll: s.config.Log.AllChecks, Registerer: registry,
 		Sessions: s.tracker, Changes: s.tracker,
 		Denials: s.store, FoldWindow: s.config.Events.Denials.Window, FoldNetworks: s.config.Events.Denials.Networks,
 	})
