@@ -16,6 +16,7 @@ type noDevices struct {
 	provision.Outbox
 	provision.Cursors
 	provision.Sessions
+	provision.Tokens
 }
 
 // Partitions implements provision.Store.

@@ -35,6 +35,7 @@ type storeMethods interface {
 	provision.Outbox
 	provision.Cursors
 	provision.Sessions
+	provision.Tokens
 }
 
 // openStore opens the store of the configuration. owner is how other processes

@@ -23,6 +23,7 @@ import (
 //	meta      "schema"                     schema of the layout, decimal
 //	          "id"                         store ID, a random UUID
 //	          "partitions"                 their number, decimal
+//	          "tokens"                     there once a token was made
 //	hubs      partition (2) ‖ hub          record.Hub
 //	names     hub name                     hub
 //	devices   hub ‖ device name            record.Device
@@ -34,6 +35,7 @@ import (
 //	cursors   partition (2) ‖ sink         seq (8) of the last event that the sink has
 //	anchors   hub ‖ SHA-256 of key         devices that this anchor admitted last (8)
 //	ranks     hub ‖ block (8)              devices whose creation number is in the block (8)
+//	tokens    token name                   record.EncodeToken
 //
 // Device names come last in their keys, so they may hold any byte.
 var (
@@ -49,10 +51,12 @@ var (
 	bucketCursors  = []byte("cursors")
 	bucketAnchors  = []byte("anchors")
 	bucketRanks    = []byte("ranks")
+	bucketTokens   = []byte("tokens")
 
 	metaSchema     = []byte("schema")
 	metaID         = []byte("id")
 	metaPartitions = []byte("partitions")
+	metaTokens     = []byte("tokens")
 )
 
 // schema is the layout that this build writes.
@@ -193,7 +197,7 @@ var buckets = [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucke
 
 // laterBuckets came after the first release of the schema. A file without them
 // gets them when it is opened; an older hubgate leaves them alone.
-var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketRanks}
+var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketRanks, bucketTokens}
 
 // upgrade makes what a file of an older hubgate lacks.
 func upgrade(tx *bbolt.Tx) error {

@@ -12,6 +12,7 @@ import (
 //	hg:{meta}:store         hash    id, partitions, schema; ready once every partition carries the id
 //	hg:{meta}:name:<name>   string  "<hub> <epoch>": whose the hub name is
 //	hg:{meta}:epoch         string  counter of name reservations
+//	hg:{meta}:tokens        hash    token name → record; "" → 1 once a token was made
 //	hg:{meta}:envoy:<envoy> string  there while the Envoy's sessions are kept: the time to live is what is
 //	                                left of its lease, and EnvoyID.KeptFor. <envoy> = node/epoch
 //	hg:{T}:p                hash    the partition's state: id = store ID; out, chg = last entry of
@@ -40,6 +41,7 @@ import (
 const (
 	keyStore     = "hg:{meta}:store"
 	keyNameEpoch = "hg:{meta}:epoch"
+	keyTokens    = "hg:{meta}:tokens"
 )
 
 // keyName is the reservation of a hub name.

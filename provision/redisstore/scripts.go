@@ -59,6 +59,8 @@ var (
 	luaNameTake string
 	//go:embed scripts/name_release.lua
 	luaNameRelease string
+	//go:embed scripts/token_set.lua
+	luaTokenSet string
 
 	scriptDeviceCreate = redis.NewScript(prelude + luaDeviceCreate)
 	scriptDeviceUpdate = redis.NewScript(prelude + luaDeviceUpdate)
@@ -85,6 +87,7 @@ var (
 	scriptFound       = redis.NewScript(luaFound)
 	scriptNameTake    = redis.NewScript(luaNameTake)
 	scriptNameRelease = redis.NewScript(luaNameRelease)
+	scriptTokenSet    = redis.NewScript(luaTokenSet)
 )
 
 // word is the outcome that a script returns.
@@ -102,4 +105,5 @@ const (
 	wordNamed    word = "named"
 	wordHeld     word = "held"
 	wordDevices  word = "devices"
+	wordFull     word = "full"
 )

@@ -26,6 +26,7 @@ type Store interface {
 	provision.Announcer
 	provision.Cursors
 	provision.Sessions
+	provision.Tokens
 }
 
 // Fixture is a store under test.
@@ -116,6 +117,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"cursor has one owner":               testCursorOwner,
 		"cursor is fenced":                   testCursorFence,
 		"cursors race":                       testCursorRace,
+		"tokens are kept":                    testTokens,
 		"changes are told":                   testWatch,
 		"changes are told soon":              testWatchPrompt,
 		"freshness advances":                 testWatchFresh,
