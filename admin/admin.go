@@ -12,15 +12,15 @@ package admin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/admin/fleet"
+	"github.com/hubgate/hubgate/admin/guard"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -80,6 +80,15 @@ type Config struct {
 	Fleet *fleet.Fleet
 	// Backup is nil where the store has its own means, as Redis does.
 	Backup Backuper
+	// Tokens manages the tokens. Nil: there are none to manage.
+	Tokens *access.Tokens
+	// IoT answers under /iot/v1/, and IoTFail writes a refusal as it would. Nil:
+	// nothing is there.
+	IoT     http.Handler
+	IoTFail guard.Fail
+	// Console answers / and what is under /console/, to everybody who reaches
+	// the network's listener. Nil: nothing is there.
+	Console http.Handler
 	// About is what whoami tells of this hubgate.
 	About About
 	// Logger hears of administrators' acts and of our own failures. Nil:
@@ -118,8 +127,13 @@ type Server struct {
 	heartbeat time.Duration
 	streams   chan struct{} // one per open event stream
 	imports   chan struct{} // one per import at work
+	tokens    *access.Tokens
+	iot       http.Handler
+	iotFail   guard.Fail
+	console   http.Handler
 	draining  chan struct{} // closed when streams have to end
-	handler   http.Handler
+	drain     func()        // closes it
+	native    http.Handler
 }
 
 // New makes a Server; nothing runs before Serve.
@@ -146,38 +160,8 @@ func New(c Config) (*Server, error) {
 		about: c.About, gate: c.Gate, store: c.Store, fleet: c.Fleet, backup: c.Backup, log: c.Logger, now: c.Now,
 		poll: c.Poll, heartbeat: c.Heartbeat, streams: make(chan struct{}, c.MaxStreams), imports: make(chan struct{}, maxImports), draining: make(chan struct{}),
 	}
-	s.handler = s.mux()
+	s.tokens, s.iot, s.iotFail, s.console = c.Tokens, c.IoT, c.IoTFail, c.Console
+	s.drain = sync.OnceFunc(func() { close(s.draining) })
+	s.native = s.mux()
 	return s, nil
-}
-
-// Serve answers on the local socket until the context ends; then streams end,
-// other requests get a short time to, and it returns nil. Whoever reaches the
-// listener is access.Local. It closes the listener and can be called once.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{
-		Handler:           s.handler,
-		BaseContext:       func(net.Listener) context.Context { return access.With(context.Background(), access.Local()) },
-		ReadHeaderTimeout: requestTimeout,
-		ReadTimeout:       requestTimeout,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("admin: serve %s: %w", l.Addr(), err)
-	case <-ctx.Done():
-	}
-	close(s.draining)
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(limited); err != nil {
-		_ = server.Close() // what still runs had its time
-	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("admin: serve %s: %w", l.Addr(), err)
-	}
-	return nil
 }

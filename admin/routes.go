@@ -27,6 +27,7 @@ func (s *Server) table() []route {
 		s.sessionRoutes(),
 		s.explainRoutes(),
 		s.eventRoutes(),
+		s.tokenRoutes(),
 		s.backupRoutes(),
 	)
 }
@@ -80,6 +81,7 @@ var failures = []struct {
 	{access.ErrDenied, http.StatusForbidden, "denied", ""},
 	{errDraining, http.StatusServiceUnavailable, "stopping", "hubgate is stopping: try again"},
 	{provision.ErrExists, http.StatusConflict, "exists", ""},
+	{provision.ErrTooManyTokens, http.StatusConflict, "too_many", ""},
 	{provision.ErrHubChanged, http.StatusConflict, "conflict", "the hub changed meanwhile: try again"},
 	{provision.ErrStoreChanged, http.StatusServiceUnavailable, "store_changed", "the store is not the one hubgate started with: nothing is changed in it; restart hubgate if that is meant"},
 	{provision.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "the store does not answer: see hubgate's log"},

@@ -125,12 +125,6 @@ type TLS struct {
 	ClientCA string
 }
 
-// Admin is the administrators' access.
-type Admin struct {
-	// Socket is the path of the local Unix socket.
-	Socket string
-}
-
 // Metrics is the listener of /metrics, /livez and /readyz.
 type Metrics struct {
 	Listen string // host:port
@@ -216,8 +210,8 @@ func (l *loader) config(top *section) *Config {
 	c.Partitions = top.integer("partitions", 0, 1, maxPartitions)
 	c.Authz = l.authz(top)
 	c.Link = l.link(top, c.Authz)
-	c.Admin = l.admin(top, c.Store)
 	c.Metrics = l.metrics(top, c.Authz, c.Link)
+	c.Admin = l.admin(top, c)
 	c.Log = l.log(top)
 	c.Events = l.events(top)
 	c.Hubs = l.hubs(top)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -12,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -81,7 +85,15 @@ func TestFull(t *testing.T) {
 			Listen: "unix:///run/hubgate/link.sock",
 			TLS:    &TLS{Cert: dir + "/authz.crt", Key: dir + "/authz.key", ClientCA: dir + "/envoy-ca.pem"},
 		},
-		Admin:   Admin{Socket: "/run/hubgate/admin.sock"},
+		Admin: Admin{
+			Socket: "/run/hubgate/admin.sock", Listen: "0.0.0.0:9192",
+			TLS:   &TLS{Cert: dir + "/authz.crt", Key: dir + "/authz.key"},
+			Hosts: []string{"hubgate.example.com"}, Region: "nl-ams", TokenFile: "/run/hubgate/token",
+			Tokens: []access.Configured{
+				{Principal: access.Principal{Name: "ci", Role: access.Operator, Project: uuid.MustParse("6170692e-7363-416c-a577-61792e636f6d")}, Secret: sha256.Sum256([]byte("0b5cfb36-3d5a-4f5b-9a1a-8f0b3f1c2d4e"))},
+			},
+			Rate: 50, Failures: 5,
+		},
 		Metrics: Metrics{Listen: "[::]:9193"},
 		Log:     Log{Level: slog.LevelWarn, JSON: true},
 		Events: Events{
@@ -116,8 +128,8 @@ func TestFull(t *testing.T) {
 	if want.Hubs[1].ID, err = provision.ParseHubID("0b7d5c1e-7f0e-4d53-9d4e-0d9a4b0f7c11"); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.sources) != 12 {
-		t.Errorf("%d files are remembered, want the configuration and the 11 it names", len(c.sources))
+	if len(c.sources) != 13 {
+		t.Errorf("%d files are remembered, want the configuration and the 12 it names", len(c.sources))
 	}
 	c.sources = nil
 	if !reflect.DeepEqual(c, want) {
@@ -146,10 +158,13 @@ func TestDefault(t *testing.T) {
 	}
 	dir := filepath.Dir(empty)
 	want := &Config{
-		Store:   Store{Path: filepath.Join(dir, "hubgate.db")},
-		Authz:   Authz{Listen: "127.0.0.1:9191"},
-		Link:    Link{Listen: "127.0.0.1:9194"},
-		Admin:   Admin{Socket: filepath.Join(dir, "hubgate.db.sock")},
+		Store: Store{Path: filepath.Join(dir, "hubgate.db")},
+		Authz: Authz{Listen: "127.0.0.1:9191"},
+		Link:  Link{Listen: "127.0.0.1:9194"},
+		Admin: Admin{
+			Socket: filepath.Join(dir, "hubgate.db.sock"), Listen: "127.0.0.1:9192", Region: "fr-par",
+			TokenFile: filepath.Join(dir, "hubgate.token"),
+		},
 		Metrics: Metrics{Listen: "127.0.0.1:9193"},
 	}
 	c, err := Default(dir)

@@ -102,32 +102,6 @@ func (l *loader) metrics(top *section, a Authz, k Link) Metrics {
 	return m
 }
 
-func (l *loader) admin(top *section, store Store) Admin {
-	s := top.sub("admin", "socket")
-	a := Admin{Socket: l.resolve(DefaultSocket)}
-	if store.Path != "" {
-		a.Socket = store.Path + ".sock"
-	}
-	if s.has("socket") {
-		if path := s.str("socket"); path != "" {
-			a.Socket = l.resolve(strings.TrimPrefix(path, "unix://"))
-		}
-	}
-	if len(a.Socket) > maxSocketPath {
-		text := fmt.Sprintf("%q is %d bytes long, but a Unix socket's path can have %d: set admin.socket to a shorter one",
-			a.Socket, len(a.Socket), maxSocketPath)
-		switch {
-		case s.has("socket"):
-			s.problem("socket", "%s", text)
-		case top.has("store"):
-			top.problem("store", "its socket %s", text)
-		default:
-			l.add(1, "admin.socket", "%s", text)
-		}
-	}
-	return a
-}
-
 // checkListen says what is wrong with a listener's address, and whether only
 // this host reaches it.
 func checkListen(address string, unix bool) (loopback bool, err error) {
@@ -166,32 +140,35 @@ func checkListen(address string, unix bool) (loopback bool, err error) {
 	return ip.Unmap().IsLoopback(), nil
 }
 
-// tls reads a listener's TLS section and its files, which are read again by the
+// tls reads a mutual TLS section and its files, which are read again by the
 // server itself: here they only have to be right.
 func (l *loader) tls(s *section) *TLS {
 	t := s.sub("tls", "cert", "key", "client_ca")
+	return l.tlsFiles(t, "TLS without all of cert, key and client_ca would let anybody ask", "cert", "key", "client_ca")
+}
+
+// tlsFiles reads the files that keys name; all have to be there, or why not.
+func (l *loader) tlsFiles(t *section, why string, keys ...string) *TLS {
 	if t == nil {
 		return nil
 	}
 	var files TLS
 	var texts [3][]byte
 	before := len(l.problems)
-	for i, f := range []struct {
-		key  string
-		path *string
-	}{{"cert", &files.Cert}, {"key", &files.Key}, {"client_ca", &files.ClientCA}} {
-		path := t.str(f.key)
+	paths := []*string{&files.Cert, &files.Key, &files.ClientCA}
+	for i, key := range keys {
+		path := t.str(key)
 		switch {
-		case !t.has(f.key):
-			t.problem(f.key, "is missing: TLS without all of cert, key and client_ca would let anybody ask")
+		case !t.has(key):
+			t.problem(key, "is missing: %s", why)
 			continue
 		case path == "":
 			continue
 		}
-		*f.path = l.resolve(path)
-		data, err := l.read(*f.path)
+		*paths[i] = l.resolve(path)
+		data, err := l.read(*paths[i])
 		if err != nil {
-			t.problem(f.key, "%s: %s", path, plain(err))
+			t.problem(key, "%s: %s", path, plain(err))
 		}
 		texts[i] = data
 	}
@@ -201,7 +178,7 @@ func (l *loader) tls(s *section) *TLS {
 	if _, err := tls.X509KeyPair(texts[0], texts[1]); err != nil {
 		t.problem("cert", "the certificate and its key: %s", strings.TrimPrefix(err.Error(), "tls: "))
 	}
-	if !x509.NewCertPool().AppendCertsFromPEM(texts[2]) {
+	if len(keys) > 2 && !x509.NewCertPool().AppendCertsFromPEM(texts[2]) {
 		t.problem("client_ca", "%s holds no certificate in PEM form", t.str("client_ca"))
 	}
 	return &files

@@ -205,6 +205,9 @@ func (s *section) list(key string) []*yaml.Node {
 // items returns a list of strings, and whether it is fit. Entries that are not
 // are left out.
 func (s *section) items(key string) (items []item, fit bool) {
+	if !s.has(key) {
+		return nil, true
+	}
 	before := len(s.loader.problems)
 	for i, node := range s.list(key) {
 		at := fmt.Sprintf("%s[%d]", s.key(key), i)

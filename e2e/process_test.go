@@ -85,6 +85,7 @@ store: %s
 authz: {listen: "%s"}
 link: {listen: "unix://%s"}
 metrics: {listen: "%s"}
+admin: {listen: "off"}
 log: {format: json}
 hubs:
   - name: factory

@@ -24,7 +24,8 @@ const freshness = time.Second
 // Configured is a token of the configuration.
 type Configured struct {
 	Principal Principal
-	Secret    string
+	// Secret is its hash: see HashSecret.
+	Secret [32]byte
 }
 
 // Keyring finds who has a secret: among the tokens of the configuration, which
@@ -56,21 +57,18 @@ func NewKeyring(store provision.Tokens, now func() time.Time) *Keyring {
 	return k
 }
 
-// Configure replaces the tokens of the configuration, at once. Secrets have to
-// be fit: see CheckSecret.
+// Configure replaces the tokens of the configuration, at once.
 func (k *Keyring) Configure(tokens []Configured) {
 	configured := make(map[[32]byte]Principal, len(tokens))
 	for _, t := range tokens {
-		if hash, err := hashSecret(t.Secret); err == nil {
-			configured[hash] = t.Principal
-		}
+		configured[t.Secret] = t.Principal
 	}
 	k.configured.Store(&configured)
 }
 
 // Find returns who has the secret: ErrUnknown if nobody has.
 func (k *Keyring) Find(ctx context.Context, secret string) (Principal, error) {
-	hash, err := hashSecret(secret)
+	hash, err := HashSecret(secret)
 	if err != nil {
 		return Principal{}, ErrUnknown // without a look into the store
 	}
@@ -122,16 +120,10 @@ func (k *Keyring) forget() {
 	k.readAt = time.Time{}
 }
 
-// CheckSecret says what is wrong with a secret that somebody chose: it has to
+// HashSecret is the hash of a secret, in its one form: SHA-256. A secret has to
 // be a random UUID, as guessing has to be hopeless, and Scaleway's SDK takes
 // nothing else.
-func CheckSecret(secret string) error {
-	_, err := hashSecret(secret)
-	return err
-}
-
-// hashSecret is the hash of a secret in its one form.
-func hashSecret(secret string) ([32]byte, error) {
+func HashSecret(secret string) ([32]byte, error) {
 	id, err := uuid.Parse(secret)
 	if err != nil || len(secret) != 36 || id.Version() != 4 || id.Variant() != uuid.RFC4122 {
 		return [32]byte{}, errors.New("is no random UUID (version 4): make one with uuidgen -r")

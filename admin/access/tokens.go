@@ -20,8 +20,11 @@ import (
 // FirstName is the name of the token that the first start makes.
 const FirstName = "admin"
 
-// ErrInvalid marks what a caller has to change; its text says how.
+// ErrInvalid marks what a caller has to change; Problem says how.
 var ErrInvalid = errors.New("invalid")
+
+// Problem is the text of an error that wraps ErrInvalid, without that word.
+func Problem(err error) string { return strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": ") }
 
 // TokensConfig is what Tokens are made of. Store and Keyring are required.
 type TokensConfig struct {
@@ -165,7 +168,7 @@ func (t *Tokens) First(ctx context.Context, file string) (made bool, err error) 
 			return false, err
 		}
 		secret = strings.TrimSpace(string(text))
-		if token.Secret, err = hashSecret(secret); err != nil {
+		if token.Secret, err = HashSecret(secret); err != nil {
 			return false, fmt.Errorf("%s: %w, or remove the file", file, err)
 		}
 	}

@@ -227,30 +227,25 @@ func (g *Guard) authenticated(w http.ResponseWriter, r *http.Request, next http.
 	}
 	ctx, cancel := context.WithCancel(access.With(r.Context(), p))
 	defer cancel()
-	defer g.watch(ctx, cancel, secret, p)()
+	go g.watch(ctx, cancel, secret, p)
 	next.ServeHTTP(w, r.WithContext(ctx))
 }
 
 // watch ends a request that lasts (a stream of events, a backup) when its token
 // is no longer what it was.
-func (g *Guard) watch(ctx context.Context, end context.CancelFunc, secret string, was access.Principal) (stop func()) {
-	ended := make(chan struct{})
-	var again func()
-	timer := time.AfterFunc(g.recheck, func() { again() })
-	again = func() {
-		if p, err := g.keyring.Find(ctx, secret); err != nil || p != was {
-			end()
-			return
-		}
+func (g *Guard) watch(ctx context.Context, end context.CancelFunc, secret string, was access.Principal) {
+	ticker := time.NewTicker(g.recheck)
+	defer ticker.Stop()
+	for {
 		select {
-		case <-ended:
-		default:
-			timer.Reset(g.recheck)
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if p, err := g.keyring.Find(ctx, secret); err != nil || p != was {
+				end()
+				return
+			}
 		}
-	}
-	return func() {
-		close(ended)
-		timer.Stop()
 	}
 }
 

@@ -44,7 +44,7 @@ func TestTables(t *testing.T) {
 func TestNoHubs(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	writeFile(t, s.dir, "hubgate.yaml", []byte("authz: {listen: '127.0.0.1:0'}\nlink: {listen: '127.0.0.1:0'}\nmetrics: {listen: '127.0.0.1:0'}\n"))
+	writeFile(t, s.dir, "hubgate.yaml", []byte("authz: {listen: '127.0.0.1:0'}\nlink: {listen: '127.0.0.1:0'}\nmetrics: {listen: '127.0.0.1:0'}\nadmin: {listen: off}\n"))
 	s.serve()
 	s.golden("hub-list-empty.txt", s.hubgate("hub", "list").ok(t))
 }
@@ -219,7 +219,8 @@ func TestSocket(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket's mode: %v (%v)", info.Mode(), err)
 	}
-	other := writeFile(t, s.dir, "other.yaml", []byte(factoryHub+"store: bolt:other.db\nadmin: {socket: hubgate.db.sock}\n"))
+	other := writeFile(t, s.dir, "other.yaml", []byte("store: bolt:other.db\n"+
+		strings.Replace(factoryHub, "admin: {", "admin: {socket: hubgate.db.sock, ", 1)))
 	hubgate(t, "serve", "-c", other).fails(t, exitError, fmt.Sprintf(
 		"hubgate: admin.socket: %s is in use by process %d: stop it, or set admin.socket to another path\n", path, os.Getpid()))
 	hubgate(t, "serve", "-c", s.config).fails(t, exitError, s.inUse()+"\n")

@@ -36,8 +36,8 @@ func listenLink(ctx context.Context, c config.Link, secured *tls.Config) (net.Li
 	return l, nil
 }
 
-// guard says for people what keeps others from a listener for Envoys.
-func guard(files *config.TLS, insecure bool, key string) string {
+// guardOf says for people what keeps others from a listener for Envoys.
+func guardOf(files *config.TLS, insecure bool, key string) string {
 	switch {
 	case files != nil:
 		return "mTLS"

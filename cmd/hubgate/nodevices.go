@@ -16,8 +16,11 @@ type noDevices struct {
 	provision.Outbox
 	provision.Cursors
 	provision.Sessions
-	provision.Tokens
+	tokenStore
 }
+
+// tokenStore has a name that its methods do not have.
+type tokenStore interface{ provision.Tokens }
 
 // Partitions implements provision.Store.
 func (noDevices) Partitions() int { return provision.DefaultPartitions }

@@ -86,6 +86,7 @@ const factoryHub = `domain: iot.example.com
 authz: {listen: "127.0.0.1:0"}
 link: {listen: "127.0.0.1:0"}
 metrics: {listen: "127.0.0.1:0"}
+admin: {listen: "127.0.0.1:0"}
 hubs:
   - name: factory
     auto_provisioning: true

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hubgate/hubgate/admin"
 	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/authz"
 	"github.com/hubgate/hubgate/config"
@@ -106,12 +105,13 @@ type server struct {
 	fleet   *fleet.Fleet
 	watcher *config.Watcher
 	authz   *authz.Server
-	admin   *admin.Server
+	admin   administration
 	events  *events.Relays
 	probes  *probes
 	linkTLS *tls.Config // nil: none
 	// listeners, bound
-	authzListener, linkListener, adminListener, metricsListener net.Listener
+	authzListener, linkListener, socketListener, metricsListener net.Listener
+	adminListener                                                net.Listener // nil: off
 }
 
 // heapGrowth is how much the heap may grow between two collections, in percent,
@@ -191,8 +191,7 @@ func (s *server) make() (err error) {
 		return err
 	}
 	s.authz.SetReady(false)
-	s.admin, err = admin.New(admin.Config{Gate: s.gate, Store: s.store, Fleet: s.fleet, Backup: s.store.backup, Logger: s.log})
-	return err
+	return s.makeAdmin(registry)
 }
 
 // makeEvents makes what brings events to their sinks.
@@ -234,7 +233,10 @@ func (s *server) listen(ctx context.Context) (err error) {
 	if s.metricsListener, err = l.Listen(ctx, "tcp", s.config.Metrics.Listen); err != nil {
 		return fmt.Errorf("metrics.listen: %w", err)
 	}
-	s.adminListener, err = listenSocket(ctx, s.config.Admin.Socket)
+	if s.adminListener, err = listenAdmin(ctx, s.config.Admin); err != nil {
+		return err
+	}
+	s.socketListener, err = listenSocket(ctx, s.config.Admin.Socket)
 	return err
 }
 
@@ -261,6 +263,7 @@ func (s *server) run(ctx context.Context) error {
 		if err := s.gate.Declare(declaring, s.config.Hubs); err != nil {
 			return err
 		}
+		s.makeFirstToken(ctx)
 		s.announce()
 		start(s.events.Run)
 		start(s.gate.Run)
@@ -307,8 +310,14 @@ func (s *server) serveFront(ctx, background context.Context) error {
 	})
 	group.Go(func() error {
 		defer drain()
-		return s.admin.Serve(front, s.adminListener)
+		return s.admin.server.Serve(front, s.socketListener)
 	})
+	if s.adminListener != nil {
+		group.Go(func() error {
+			defer drain()
+			return s.admin.server.ServeNetwork(front, s.adminListener, s.admin.guard, s.admin.tls)
+		})
+	}
 	group.Go(func() error {
 		defer drain()
 		return s.tracker.Serve(front, s.linkListener)
@@ -319,10 +328,17 @@ func (s *server) serveFront(ctx, background context.Context) error {
 // announce tells people where everything is.
 func (s *server) announce() {
 	s.log.Info("listening", "for", "Envoy's checks (gRPC)", "address", s.authzListener.Addr().String(),
-		"guard", guard(s.config.Authz.TLS, s.config.Authz.Insecure, "authz.insecure"))
+		"guard", guardOf(s.config.Authz.TLS, s.config.Authz.Insecure, "authz.insecure"))
 	s.log.Info("listening", "for", "links of Envoy's library", "address", s.linkListener.Addr().String(),
-		"guard", guard(s.config.Link.TLS, s.config.Link.Insecure, "link.insecure"))
-	s.log.Info("listening", "for", "hubgate's commands", "address", s.adminListener.Addr().String(), "guard", "file mode 0600")
+		"guard", guardOf(s.config.Link.TLS, s.config.Link.Insecure, "link.insecure"))
+	s.log.Info("listening", "for", "hubgate's commands", "address", s.socketListener.Addr().String(), "guard", "file mode 0600")
+	if s.adminListener != nil {
+		guard := "tokens, no TLS"
+		if s.admin.tls != nil {
+			guard = "tokens, TLS"
+		}
+		s.log.Info("listening", "for", "administrators (API, console)", "address", s.adminListener.Addr().String(), "guard", guard)
+	}
 	s.log.Info("listening", "for", "/metrics /livez /readyz", "address", s.metricsListener.Addr().String(), "guard", "none")
 }
 
@@ -334,6 +350,7 @@ func (s *server) apply(ctx context.Context, c *config.Config) error {
 	if err := s.gate.Declare(ctx, c.Hubs); err != nil {
 		return err
 	}
+	s.admin.configure(c.Admin)
 	if s.flags.logLevel == "" {
 		s.level.Set(c.Log.Level)
 	}
@@ -383,7 +400,7 @@ func (s *server) followHangups(ctx context.Context) error {
 
 // close closes what run did not, because it never ran, and the store.
 func (s *server) close() error {
-	for _, l := range []net.Listener{s.authzListener, s.linkListener, s.metricsListener, s.adminListener} {
+	for _, l := range []net.Listener{s.authzListener, s.linkListener, s.metricsListener, s.adminListener, s.socketListener} {
 		if l != nil {
 			_ = l.Close() // closed already, if it was served
 		}

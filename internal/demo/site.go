@@ -85,6 +85,7 @@ store: bolt:hubgate.db
 authz: {listen: "unix://%s"}
 link: {listen: "unix://%s"}
 metrics: {listen: "%s"}
+admin: {listen: "off"}
 log: {format: json}
 hubs:
   - name: %s
