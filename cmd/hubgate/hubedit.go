@@ -13,8 +13,8 @@ import (
 
 // hubFlags are the settings of a hub.
 type hubFlags struct {
-	name, project, topics                  string
-	enabled, auto, sniOnly, unicode, quiet bool
+	name, project, topics            string
+	enabled, sniOnly, unicode, quiet bool
 }
 
 func (f *hubFlags) add(c *cobra.Command, creates bool) {

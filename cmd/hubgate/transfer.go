@@ -320,7 +320,7 @@ func (s *sender) next() ([]byte, error) {
 }
 
 // Close implements io.Closer. The input is not the sender's to close.
-func (s *sender) Close() error {
+func (s *sender) Close() error { //nolint:unparam // io.Closer
 	s.stop()
 	return nil
 }
