@@ -24,7 +24,8 @@ test: deps ## everything, with the race detector, on real servers
 soak: deps ## the long loops; run before a release
 	HUBGATE_SOAK=1 $(GO) test -timeout 60m $(TESTFLAGS) ./...
 
-bench: ## the benchmarks of the decision path and the stores
+bench: ## a check beside a stock server, then the parts: the decision path and the stores
+	$(GO) run ./bench
 	$(GO) test -run '^$$' -bench . -benchmem ./trust/... ./provision/... ./authz/...
 
 bench-module: deps ## an Envoy with the library beside one without it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
@@ -73,7 +74,16 @@ type figures struct {
 	CPU    float64 `json:"cpu_microseconds"`
 	Allocs float64 `json:"allocations"`
 	Rate   float64 `json:"checks_per_second"`
+	// Of an open loop at openRate checks a second, in microseconds from the
+	// moment at which a check was due.
+	P50  float64 `json:"p50_microseconds"`
+	P99  float64 `json:"p99_microseconds"`
+	P999 float64 `json:"p999_microseconds"`
 }
+
+// openRate is far below what any of the servers can do on one processor, so
+// that what is measured is how long a check takes and not how long it waits.
+const openRate = 2000
 
 // result is a case's outcome.
 type result struct {
@@ -128,7 +138,13 @@ func (c closedCase) run(ctx context.Context, w *world, o options) (result, error
 	}
 	out.Ratio = median(ratios, func(r round) float64 { return r.CPU })
 	for i, s := range servers {
+		took, err := loads[i].open(ctx, openRate, o.long)
+		if err != nil {
+			return result{}, err
+		}
+		micro := func(q float64) float64 { return float64(quantile(took, q)) / float64(time.Microsecond) }
 		out.Servers[s.name] = figures{
+			P50: micro(0.5), P99: micro(0.99), P999: micro(0.999),
 			CPU:    median(rounds[i], func(r round) float64 { return r.CPU }),
 			Allocs: median(rounds[i], func(r round) float64 { return r.Allocs }),
 			Rate:   median(rounds[i], func(r round) float64 { return r.Rate }),

@@ -52,6 +52,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	switch {
+	case o.serve == "" && flags.NArg() > 0:
+		return fmt.Errorf("%q is no argument: see -help", flags.Arg(0))
+	case o.rounds < 1 || o.inFlight < 1 || o.long < 10*time.Millisecond:
+		return errors.New("-rounds and -in-flight are at least 1, -long at least 10ms")
 	case o.serve != "" && flags.NArg() == 2:
 		return serve(ctx, o.serve, flags.Arg(0), flags.Arg(1))
 	case o.list:
@@ -72,8 +76,7 @@ func measure(ctx context.Context, o options, out, progress io.Writer) error {
 	defer func() { _ = os.RemoveAll(dir) }()
 	if o.hubgate == "" {
 		o.hubgate = filepath.Join(dir, "hubgate")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", o.hubgate, "github.com/hubgate/hubgate/cmd/hubgate")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build := exec.CommandContext(ctx, "go", "build", "-o", o.hubgate, "github.com/hubgate/hubgate/cmd/hubgate")
 		if text, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build hubgate: %w\n%s", err, text)
 		}
@@ -141,7 +144,7 @@ func measure(ctx context.Context, o options, out, progress io.Writer) error {
 
 func table(out io.Writer, results []result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "case\tserver\tCPU µs\tallocs\tchecks/s\tCPU vs stock\ttarget\t")
+	_, _ = fmt.Fprintln(w, "case\tserver\tCPU µs\tallocs\tchecks/s\tp50 µs\tp99 µs\tp99.9 µs\tCPU vs stock\ttarget\t")
 	for _, r := range results {
 		for _, name := range []string{"hubgate", "stock", "raw"} {
 			f := r.Servers[name]
@@ -149,7 +152,8 @@ func table(out io.Writer, results []result) error {
 			if name == "hubgate" {
 				ratio, target = fmt.Sprintf("%.2f", r.Ratio), fmt.Sprintf("≤ %.2f", r.Target)
 			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%.1f\t%.0f\t%.0f\t%s\t%s\t\n", r.Case, name, f.CPU, f.Allocs, f.Rate, ratio, target)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%s\t%s\t\n",
+				r.Case, name, f.CPU, f.Allocs, f.Rate, f.P50, f.P99, f.P999, ratio, target)
 		}
 	}
 	return w.Flush()

@@ -105,7 +105,7 @@ store: %s
 authz: {listen: %s}
 link: {listen: %s}
 metrics: {listen: %s}
-admin: {socket: %s}
+admin: {listen: "off", socket: %s}
 hubs:
   - {name: %s, auto_provisioning: true, trust_anchors: [ca.pem]}
 `, domain, store, at(0), at(1), at(2), filepath.Join(dir, "admin.sock"), hubName)
