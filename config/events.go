@@ -95,13 +95,13 @@ const (
 func (l *loader) events(top *section) Events {
 	s := top.sub("events", "retention", "denials", "lease", "tries", "log", "mqtt", "webhook")
 	e := Events{
-		Lease: s.duration("lease", 0, time.Second, 10*time.Minute),
+		Lease: s.duration("lease", time.Second, 10*time.Minute),
 		Tries: s.integer("tries", 0, 1, 1000),
 	}
 	r := s.sub("retention", "max_age", "delivered", "max_events")
 	e.Retention = Retention{
-		MaxAge:    r.duration("max_age", 0, time.Minute, 10*year),
-		Delivered: r.duration("delivered", 0, time.Second, 10*year),
+		MaxAge:    r.duration("max_age", time.Minute, 10*year),
+		Delivered: r.duration("delivered", time.Second, 10*year),
 		MaxEvents: r.integer("max_events", 0, 100, maxKept),
 	}
 	if age := e.Retention.MaxAge; age != 0 && e.Retention.Delivered > age {
@@ -109,7 +109,7 @@ func (l *loader) events(top *section) Events {
 	}
 	d := s.sub("denials", "window", "networks")
 	e.Denials = Denials{
-		Window:   d.duration("window", 0, time.Second, 24*time.Hour),
+		Window:   d.duration("window", time.Second, 24*time.Hour),
 		Networks: d.integer("networks", 0, 1, 4096),
 	}
 	if s.has("log") {
@@ -157,7 +157,7 @@ func (l *loader) eventMQTT(s *section, names map[string]bool) EventMQTT {
 		Topic:        s.str("topic"),
 		HubPrefixes:  s.boolean("hub_prefixes", false),
 		Severity:     severity(s),
-		Timeout:      s.duration("timeout", 0, time.Second, 5*time.Minute),
+		Timeout:      s.duration("timeout", time.Second, 5*time.Minute),
 	}
 	encrypted := false
 	if m.URL = sinkURL(s); m.URL != "" {
@@ -189,7 +189,7 @@ func (l *loader) eventWebhook(s *section, names map[string]bool) EventWebhook {
 		}),
 		TokenFile: l.secretFile(s, "token_file", nil),
 		Severity:  severity(s),
-		Timeout:   s.duration("timeout", 0, time.Second, 5*time.Minute),
+		Timeout:   s.duration("timeout", time.Second, 5*time.Minute),
 	}
 	encrypted := false
 	if w.URL = sinkURL(s); w.URL != "" {

@@ -165,16 +165,17 @@ func (s *section) integer(key string, otherwise, least, most int) int {
 	return n
 }
 
-// duration reads a time such as 30s, 5m or 1h30m.
-func (s *section) duration(key string, otherwise, least, most time.Duration) time.Duration {
+// duration reads a time such as 30s, 5m or 1h30m; 0 if it was not given or is
+// unfit.
+func (s *section) duration(key string, least, most time.Duration) time.Duration {
 	if !s.has(key) {
-		return otherwise
+		return 0
 	}
 	node := s.values[key]
 	d, err := time.ParseDuration(node.Value)
 	if node.Kind != yaml.ScalarNode || err != nil || d < least || d > most {
 		s.problem(key, "%s is no time from %s to %s, such as 30s, 5m or 24h", shown(node), least, most)
-		return otherwise
+		return 0
 	}
 	return d
 }

@@ -22,7 +22,10 @@ import (
 // figures reads the metrics of a replica: the sum over each name's series.
 func (r *replica) figures() map[string]float64 {
 	r.t.Helper()
-	response := must(http.Get("http://" + r.metrics + "/metrics"))(r.t)
+	response, err := http.Get("http://" + r.metrics + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	defer func() { _ = response.Body.Close() }()
 	sums := map[string]float64{}
 	lines := bufio.NewScanner(response.Body)

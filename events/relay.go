@@ -117,7 +117,7 @@ func (w *worker) run(ctx context.Context) {
 		began := w.now()
 		c, err := w.store.ClaimCursor(ctx, w.name, w.partition, w.owner, w.lease)
 		var held *provision.HeldError
-		wait := retryPause
+		var wait time.Duration
 		switch {
 		case ctx.Err() != nil:
 			return

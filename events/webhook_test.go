@@ -32,7 +32,7 @@ func TestWebhook(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newReceiver(t)
-	r.Server.TLS = serverTLS(ca, serverID)
+	r.TLS = serverTLS(ca, serverID)
 	r.StartTLS()
 	store := openBolt(t, boltstore.Config{})
 	const key1, key2 = "0123456789abcdef0123456789abcdef", "another secret of the old days"
@@ -191,7 +191,7 @@ func TestBadSinks(t *testing.T) {
 	}), broken.sink(t, "broken")}
 	down.Close() // refuses connections
 	well := make(chan struct{})
-	slow.set(func(w http.ResponseWriter, r *http.Request, _ provision.Event) bool {
+	slow.set(func(_ http.ResponseWriter, r *http.Request, _ provision.Event) bool {
 		select {
 		case <-well:
 			return false

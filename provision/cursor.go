@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ErrNotOwner: another process has taken the cursor since. What this one still
-// does with it must not count.
+// ErrNotOwner means that another process has taken the cursor since. What this
+// one still does with it must not count.
 var ErrNotOwner = errors.New("another process owns the cursor")
 
 // HeldError is ErrNotOwner when a cursor is claimed: another owner's lease

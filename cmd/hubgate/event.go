@@ -58,10 +58,10 @@ type tail struct {
 	follow bool
 	// severity, objectType and reason are all that is shown; "": any.
 	severity, objectType, reason string
-	cursor string            // after the last event shown, "" before any
-	begun  bool              // the stream has begun once
-	shown  int               // events
-	names  map[string]string // of hubs, by ID
+	cursor                       string            // after the last event shown, "" before any
+	begun                        bool              // the stream has begun once
+	shown                        int               // events
+	names                        map[string]string // of hubs, by ID
 }
 
 // retryAfter is the pause before a server that went away is asked again.
