@@ -263,9 +263,6 @@ type DeviceRegistry interface {
 	Devices(ctx context.Context, hub HubID, order Order, cursor string, limit int) ([]Device, string, error)
 	// ListDevices is Devices that tells where each device is in the list.
 	ListDevices(ctx context.Context, hub HubID, l DeviceList) ([]Listed, string, error)
-	// DevicesAt returns up to limit devices from the offset-th of the order of
-	// creation on. It costs about the same anywhere in the list.
-	DevicesAt(ctx context.Context, hub HubID, offset, limit int) ([]Device, error)
 	// CountDevices returns how many devices the hub has.
 	CountDevices(ctx context.Context, hub HubID) (int, error)
 	// AnchorDevices returns how many devices of the hub each anchor admitted

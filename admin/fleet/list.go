@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -105,58 +104,4 @@ func (f *Fleet) filter(ctx context.Context, q DeviceQuery, listed []provision.Li
 		}
 	}
 	return kept, nil
-}
-
-// CountDevices returns how many devices the hub has.
-func (f *Fleet) CountDevices(ctx context.Context, p access.Principal, hub string) (int, error) {
-	h, err := f.Find(ctx, p, hub)
-	if err != nil {
-		return 0, err
-	}
-	return f.store.CountDevices(ctx, h.ID)
-}
-
-// DevicesAt returns up to limit devices of the hub from the offset-th on, in the
-// order of their creation, nothing described. It costs the same anywhere in the
-// list. A device that is created meanwhile comes last, so it moves no other;
-// one that is deleted moves those after it up.
-func (f *Fleet) DevicesAt(ctx context.Context, p access.Principal, hub string, offset, limit int) ([]provision.Device, error) {
-	h, err := f.Find(ctx, p, hub)
-	if err != nil {
-		return nil, err
-	}
-	return f.store.DevicesAt(ctx, h.ID, offset, limit)
-}
-
-// ErrTooMany: the hub has more devices than can be read at once.
-var ErrTooMany = errors.New("too many devices")
-
-// ReadDevices returns all devices of the hub in the order of their creation,
-// nothing described; ErrTooMany if there are more than most.
-func (f *Fleet) ReadDevices(ctx context.Context, p access.Principal, hub string, most int) ([]provision.Device, error) {
-	h, err := f.Find(ctx, p, hub)
-	if err != nil {
-		return nil, err
-	}
-	return f.allDevices(ctx, h, most)
-}
-
-// readPage is how many devices are read from the store at once.
-const readPage = 1000
-
-func (f *Fleet) allDevices(ctx context.Context, h provision.Hub, most int) ([]provision.Device, error) {
-	var all []provision.Device
-	for cursor := ""; ; {
-		page, next, err := f.store.Devices(ctx, h.ID, provision.ByCreation, cursor, min(readPage, most-len(all)+1))
-		if err != nil {
-			return nil, fmt.Errorf("list devices: %w", err)
-		}
-		all = append(all, page...)
-		if len(all) > most {
-			return all[:most], fmt.Errorf("hub %s has more than %d devices: %w", h.Name, most, ErrTooMany)
-		}
-		if cursor = next; cursor == "" {
-			return all, nil
-		}
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/admin/fleet"
@@ -96,14 +97,17 @@ type rig struct {
 	gate  *provision.Gate
 	fleet *fleet.Fleet
 	log   *lines
+
+	metrics *prometheus.Registry
 }
 
 func newRig(t testing.TB, s store) *rig {
 	t.Helper()
-	r := &rig{t: t, store: s, log: &lines{}}
+	r := &rig{t: t, store: s, log: &lines{}, metrics: prometheus.NewRegistry()}
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
-	if r.gate, err = provision.NewGate(provision.GateConfig{Store: s, Domain: "iot.example.com", Logger: quiet}); err != nil {
+	r.gate, err = provision.NewGate(provision.GateConfig{Store: s, Domain: "iot.example.com", Logger: quiet, Registerer: r.metrics})
+	if err != nil {
 		t.Fatal(err)
 	}
 	r.fleet, err = fleet.New(fleet.Config{Gate: r.gate, Store: s, Logger: slog.New(slog.NewJSONHandler(r.log, nil))})
@@ -268,4 +272,3 @@ func code(err error) string {
 }
 
 func ptr[T any](v T) *T { return &v }
-

@@ -41,22 +41,34 @@ func TestOutcomes(t *testing.T) {
 			return func(ctx context.Context, p access.Principal) error { return f.RemoveAnchor(ctx, p, hub, print, false) }
 		}
 		addLine := func(hub, pem string) act {
-			return func(ctx context.Context, p access.Principal) error { _, err := f.AddIntermediates(ctx, p, hub, pem); return err }
+			return func(ctx context.Context, p access.Principal) error {
+				_, err := f.AddIntermediates(ctx, p, hub, pem)
+				return err
+			}
 		}
 		removeLine := func(hub string, print trust.Fingerprint) act {
 			return func(ctx context.Context, p access.Principal) error { return f.RemoveIntermediate(ctx, p, hub, print) }
 		}
 		createDevice := func(hub string, s fleet.DeviceSpec) act {
-			return func(ctx context.Context, p access.Principal) error { _, err := f.CreateDevice(ctx, p, hub, s); return err }
+			return func(ctx context.Context, p access.Principal) error {
+				_, err := f.CreateDevice(ctx, p, hub, s)
+				return err
+			}
 		}
 		updateDevice := func(hub, name string, c fleet.DeviceChange) act {
-			return func(ctx context.Context, p access.Principal) error { _, err := f.UpdateDevice(ctx, p, hub, name, c); return err }
+			return func(ctx context.Context, p access.Principal) error {
+				_, err := f.UpdateDevice(ctx, p, hub, name, c)
+				return err
+			}
 		}
 		deleteDevice := func(hub, name string) act {
 			return func(ctx context.Context, p access.Principal) error { return f.DeleteDevice(ctx, p, hub, name) }
 		}
 		endSessions := func(hub, name string) act {
-			return func(ctx context.Context, p access.Principal) error { _, _, err := f.EndSessions(ctx, p, hub, name); return err }
+			return func(ctx context.Context, p access.Principal) error {
+				_, _, err := f.EndSessions(ctx, p, hub, name)
+				return err
+			}
 		}
 		deleteHub := func(hub string, devices bool) act {
 			return func(ctx context.Context, p access.Principal) error { return f.DeleteHub(ctx, p, hub, devices) }

@@ -105,7 +105,6 @@ func (t *txn) addDevice(hub *hubState, d provision.Device, stored []byte) {
 	hub.counters.created++
 	hub.counted = true
 	hub.countAnchor(d.Anchor, 1)
-	hub.countRank(hub.counters.created, 1)
 	t.put(bucketDevices, deviceKey(d.Hub, d.Name), stored)
 	t.put(bucketIDs, idKey(d.Hub, d.ID), idValue(hub.counters.created, d.Name))
 	t.put(bucketCreated, createdKey(d.Hub, hub.counters.created), []byte(d.Name))
@@ -253,7 +252,6 @@ func (t *txn) removeDevice(hub provision.HubID, name string) error {
 		return err
 	}
 	state.countAnchor(device.Anchor, -1)
-	state.countRank(number, -1)
 	t.delete(bucketDevices, deviceKey(hub, name))
 	t.delete(bucketIDs, id)
 	t.delete(bucketCreated, createdKey(hub, number))
@@ -292,46 +290,6 @@ func (s *Store) AnchorDevices(ctx context.Context, hub provision.HubID) (map[tru
 		})
 	})
 	return counts, err
-}
-
-// DevicesAt returns devices by their place in the order of creation.
-func (s *Store) DevicesAt(ctx context.Context, hub provision.HubID, offset, limit int) (page []provision.Device, err error) {
-	if offset < 0 || limit < 1 {
-		return nil, fmt.Errorf("%d devices from the %d-th on", limit, offset)
-	}
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		var block, before uint64 // devices before the block
-		err := scan(tx.Bucket(bucketRanks), hub.UUID[:], nil, func(b, v []byte) (bool, error) {
-			n, err := parseNumber(v)
-			if err != nil || len(b) != 8 {
-				return false, errors.Join(err, fmt.Errorf("hub %s: count of block %x", hub, b))
-			}
-			if before+n > uint64(offset) {
-				block = binary.BigEndian.Uint64(b)
-				return false, nil
-			}
-			before += n
-			block = binary.BigEndian.Uint64(b) + 1
-			return true, nil
-		})
-		if err != nil {
-			return err
-		}
-		skip := uint64(offset) - before
-		return scan(tx.Bucket(bucketCreated), hub.UUID[:], number(block*rankBlock), func(_, name []byte) (bool, error) {
-			if skip > 0 {
-				skip--
-				return true, nil
-			}
-			device, err := readDevice(tx, hub, string(name))
-			page = append(page, device)
-			return len(page) < limit, err
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	return page, nil
 }
 
 // Devices returns one page of the hub's devices.

@@ -329,7 +329,7 @@ func (t *txn) purge(id provision.HubID) (bool, error) {
 	if len(names) == purgeBatch {
 		return false, nil
 	}
-	for _, bucket := range [][]byte{bucketLearned, bucketAnchors, bucketRanks} {
+	for _, bucket := range [][]byte{bucketLearned, bucketAnchors} {
 		if err := t.deleteOf(bucket, id); err != nil {
 			return false, err
 		}

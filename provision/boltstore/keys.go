@@ -34,7 +34,6 @@ import (
 //	outbox    partition (2) ‖ seq (8)      event, JSON
 //	cursors   partition (2) ‖ sink         seq (8) of the last event that the sink has
 //	anchors   hub ‖ SHA-256 of key         devices that this anchor admitted last (8)
-//	ranks     hub ‖ block (8)              devices whose creation number is in the block (8)
 //	tokens    token name                   record.EncodeToken
 //
 // Device names come last in their keys, so they may hold any byte.
@@ -50,7 +49,6 @@ var (
 	bucketOutbox   = []byte("outbox")
 	bucketCursors  = []byte("cursors")
 	bucketAnchors  = []byte("anchors")
-	bucketRanks    = []byte("ranks")
 	bucketTokens   = []byte("tokens")
 
 	metaSchema     = []byte("schema")
@@ -62,12 +60,8 @@ var (
 // schema is the layout that this build writes.
 //
 //	1  the first
-//	2  with anchors and ranks, which an older hubgate would not keep up
+//	2  with anchors, which an older hubgate would not keep up
 const schema = 2
-
-// rankBlock is how many creation numbers are counted as one block: finding the
-// n-th device takes the blocks before it and one block's entries.
-const rankBlock = 1024
 
 // maxNameBytes bounds device names: what fits the longest valid one.
 const maxNameBytes = 4 * provision.MaxNameRunes
@@ -197,7 +191,7 @@ var buckets = [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucke
 
 // laterBuckets came after the first release of the schema. A file without them
 // gets them when it is opened; an older hubgate leaves them alone.
-var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketRanks, bucketTokens}
+var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketTokens}
 
 // upgrade makes what a file of an older hubgate lacks.
 func upgrade(tx *bbolt.Tx) error {
@@ -216,22 +210,13 @@ func upgrade(tx *bbolt.Tx) error {
 	return m.Put(metaSchema, []byte(strconv.Itoa(schema)))
 }
 
-// tallyKey is the key of a number in bucketAnchors or bucketRanks.
-type tallyKey struct {
-	hub    provision.HubID
-	anchor trust.KeyHash
-	block  uint64 // creation number / rankBlock
+func anchorKey(hub provision.HubID, anchor trust.KeyHash) []byte {
+	return append(append(make([]byte, 0, 16+len(anchor)), hub.UUID[:]...), anchor[:]...)
 }
-
-func (k tallyKey) anchorKey() []byte {
-	return append(append(make([]byte, 0, 16+len(k.anchor)), k.hub.UUID[:]...), k.anchor[:]...)
-}
-
-func (k tallyKey) rankKey() []byte { return createdKey(k.hub, k.block) }
 
 // countAll counts what schema 1 did not.
 func countAll(tx *bbolt.Tx) error {
-	anchors, ranks := map[tallyKey]uint64{}, map[tallyKey]uint64{}
+	counts := map[string]uint64{} // by key
 	err := tx.Bucket(bucketDevices).ForEach(func(k, v []byte) error {
 		if len(k) <= 16 {
 			return fmt.Errorf("device key %x", k)
@@ -239,28 +224,12 @@ func countAll(tx *bbolt.Tx) error {
 		hub := provision.HubID{UUID: [16]byte(k[:16])}
 		d, err := record.DecodeDevice(hub, v)
 		if err == nil && d.Bound() {
-			anchors[tallyKey{hub: hub, anchor: d.Anchor}]++
+			counts[string(anchorKey(hub, d.Anchor))]++
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	err = tx.Bucket(bucketCreated).ForEach(func(k, _ []byte) error {
-		if len(k) != 16+8 {
-			return fmt.Errorf("creation key %x", k)
-		}
-		ranks[tallyKey{hub: provision.HubID{UUID: [16]byte(k[:16])}, block: binary.BigEndian.Uint64(k[16:]) / rankBlock}]++
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for k, n := range anchors {
-		err = errors.Join(err, tx.Bucket(bucketAnchors).Put(k.anchorKey(), number(n)))
-	}
-	for k, n := range ranks {
-		err = errors.Join(err, tx.Bucket(bucketRanks).Put(k.rankKey(), number(n)))
+	for k, n := range counts {
+		err = errors.Join(err, tx.Bucket(bucketAnchors).Put([]byte(k), number(n)))
 	}
 	return err
 }

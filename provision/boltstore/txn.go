@@ -32,10 +32,8 @@ type hubState struct {
 	version  uint64
 	deleting bool
 	counters counters
-	counted  bool // the counters changed
-	// What the batch adds to the numbers of anchors and of rank blocks.
-	anchors map[trust.KeyHash]int
-	ranks   map[uint64]int
+	counted  bool                  // the counters changed
+	anchors  map[trust.KeyHash]int // what the batch adds to their numbers
 }
 
 // countAnchor counts devices that an anchor admitted, or did. No anchor is none.
@@ -47,14 +45,6 @@ func (h *hubState) countAnchor(anchor trust.KeyHash, n int) {
 		h.anchors = make(map[trust.KeyHash]int)
 	}
 	h.anchors[anchor] += n
-}
-
-// countRank counts a device by its creation number.
-func (h *hubState) countRank(number uint64, n int) {
-	if h.ranks == nil {
-		h.ranks = make(map[uint64]int)
-	}
-	h.ranks[number/rankBlock] += n
 }
 
 func newTxn(tx *bbolt.Tx, s *Store) *txn {
@@ -141,10 +131,7 @@ func (t *txn) finish() {
 			t.put(bucketCounters, id.UUID[:], h.counters.encode())
 		}
 		for anchor, n := range h.anchors {
-			t.add(bucketAnchors, tallyKey{hub: id, anchor: anchor}.anchorKey(), n)
-		}
-		for block, n := range h.ranks {
-			t.add(bucketRanks, tallyKey{hub: id, block: block}.rankKey(), n)
+			t.addAnchored(anchorKey(id, anchor), n)
 		}
 	}
 	for partition, last := range t.seqs {
@@ -152,21 +139,21 @@ func (t *txn) finish() {
 	}
 }
 
-// add adds to a number, which goes when it is 0.
-func (t *txn) add(bucket, key []byte, n int) {
+// addAnchored adds to the number of an anchor, which goes when it is 0.
+func (t *txn) addAnchored(key []byte, n int) {
 	if n == 0 {
 		return
 	}
-	before, err := parseNumber(t.get(bucket, key))
+	before, err := parseNumber(t.get(bucketAnchors, key))
 	t.fail(err)
 	after := int(before) + n
 	switch {
 	case after < 0:
-		t.fail(fmt.Errorf("%s: number at %x falls below 0", bucket, key))
+		t.fail(fmt.Errorf("number of devices of anchor %x falls below 0", key))
 	case after == 0:
-		t.delete(bucket, key)
+		t.delete(bucketAnchors, key)
 	default:
-		t.put(bucket, key, number(uint64(after)))
+		t.put(bucketAnchors, key, number(uint64(after)))
 	}
 }
 

@@ -66,7 +66,7 @@ type tally struct {
 	devices uint64
 	newest  uint64 // creation number
 	learned int
-	numbers map[string]uint64 // what bucketAnchors and bucketRanks have to say, by bucket and key
+	anchors map[string]uint64 // devices by key of bucketAnchors
 }
 
 func (v *verifier) problem(format string, args ...any) {
@@ -101,38 +101,31 @@ func (v *verifier) run() {
 			v.problem("%d devices have %d entries in index %q", v.report.Devices, n, index)
 		}
 	}
-	for _, bucket := range [][]byte{bucketAnchors, bucketRanks} {
-		if v.tx.Bucket(bucket) != nil { // a file of schema 1 has none
-			v.numbers(bucket)
-		}
+	if v.tx.Bucket(bucketAnchors) != nil { // a file of schema 1 has none
+		v.anchors()
 	}
 	v.outbox()
 }
 
-// numbers checks the counts of a bucket.
-func (v *verifier) numbers(bucket []byte) {
+// anchors checks the counts of devices by anchor.
+func (v *verifier) anchors() {
 	found := 0
-	v.each(bucket, func(k, value []byte) {
+	v.each(bucketAnchors, func(k, value []byte) {
 		found++
-		id, t := v.owner(bucket, k)
+		id, t := v.owner(bucketAnchors, k)
 		if t == nil {
 			return
 		}
-		n, err := parseNumber(value)
-		if want := t.numbers[string(bucket)+string(k)]; err != nil || n != want || n == 0 {
-			v.problem("hub %s: %s at %x says %x, and there are %d devices", id, bucket, k[16:], value, want)
+		if n, err := parseNumber(value); err != nil || n != t.anchors[string(k)] || n == 0 {
+			v.problem("hub %s: anchor %x has %d devices, its number says %x", id, k[16:], t.anchors[string(k)], value)
 		}
 	})
 	want := 0
 	for _, t := range v.hubs {
-		for k := range t.numbers {
-			if bytes.HasPrefix([]byte(k), bucket) {
-				want++
-			}
-		}
+		want += len(t.anchors)
 	}
 	if found != want {
-		v.problem("bucket %q has %d entries, and there should be %d", bucket, found, want)
+		v.problem("%d anchors have devices, and %d have a number", want, found)
 	}
 }
 
@@ -210,12 +203,11 @@ func (v *verifier) device(k, value []byte) {
 		v.problem("hub %s, device %q: number %d of the creation order is %q", id, d.Name, number, listed)
 	}
 	t.newest = max(t.newest, number)
-	if t.numbers == nil {
-		t.numbers = make(map[string]uint64)
-	}
-	t.numbers[string(bucketRanks)+string(tallyKey{hub: id, block: number / rankBlock}.rankKey())]++
 	if d.Bound() {
-		t.numbers[string(bucketAnchors)+string(tallyKey{hub: id, anchor: d.Anchor}.anchorKey())]++
+		if t.anchors == nil {
+			t.anchors = make(map[string]uint64)
+		}
+		t.anchors[string(anchorKey(id, d.Anchor))]++
 	}
 }
 

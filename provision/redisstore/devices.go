@@ -231,23 +231,6 @@ func (s *Store) AnchorDevices(ctx context.Context, hub provision.HubID) (map[tru
 	return counts, nil
 }
 
-// DevicesAt implements provision.DeviceRegistry.
-func (s *Store) DevicesAt(ctx context.Context, hub provision.HubID, offset, limit int) ([]provision.Device, error) {
-	if offset < 0 || limit < 1 {
-		return nil, fmt.Errorf("%d devices from the %d-th on", limit, offset)
-	}
-	var names []string
-	err := s.call(ctx, func(ctx context.Context) (err error) {
-		names, err = s.client.ZRange(ctx, s.partition(hub).order(hub), int64(offset), int64(offset)+int64(limit)-1).Result()
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	devices, _, err := s.read(ctx, hub, names)
-	return devices, err
-}
-
 // Devices implements provision.DeviceRegistry.
 func (s *Store) Devices(ctx context.Context, hub provision.HubID, order provision.Order, cursor string, limit int) ([]provision.Device, string, error) {
 	listed, next, err := s.ListDevices(ctx, hub, provision.DeviceList{Order: order, Cursor: cursor, Limit: limit})

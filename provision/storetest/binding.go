@@ -174,7 +174,6 @@ func testAnchorDevicesRace(t *testing.T, f Fixture) {
 		want[d.Anchor]++
 	}
 	wantEqual(t, "devices by anchor", got(f.Store.AnchorDevices(ctx, hub.ID))(t), want)
-	wantEqual(t, "devices by rank", listedNames(got(f.Store.DevicesAt(ctx, hub.ID, 0, 100))(t)), listedNames(devices))
 }
 
 // putAnchor creates the device, or gives it that anchor, as an import does.

@@ -101,38 +101,6 @@ func testPagingConcurrent(t *testing.T, f Fixture) {
 	wantEqual(t, "devices", got(s.CountDevices(ctx, hub.ID))(t), stable)
 }
 
-func testDevicesAt(t *testing.T, f Fixture) {
-	const devices = 2_200 // more than one block of whatever a store counts
-	ctx, s := testContextOf(t), f.Store
-	hub := got(CreateHub(ctx, s))(t)
-	must(t, CreateDevices(ctx, s, hub, devices))
-	all := listedNames(got(allDevices(ctx, s, hub.ID, provision.ByCreation, 1_000))(t))
-	check := func() {
-		t.Helper()
-		for _, offset := range []int{0, 1, 700, 1_023, 1_024, 1_025, len(all) - 1, len(all), len(all) + 5} {
-			for _, limit := range []int{1, 3, 600} {
-				want := all[min(offset, len(all)):min(offset+limit, len(all))]
-				page := listedNames(got(f.replica(t).DevicesAt(ctx, hub.ID, offset, limit))(t))
-				if len(page) != len(want) || len(page) > 0 && (page[0] != want[0] || page[len(page)-1] != want[len(want)-1]) {
-					t.Errorf("%d devices from the %d-th on: got %d", limit, offset, len(page))
-				}
-			}
-		}
-	}
-	check()
-	// Gaps, and a whole block that is gone.
-	var rest []string
-	for i, name := range all {
-		if i%5 == 0 || i >= 1_000 && i < 2_100 {
-			must(t, deleteDevice(ctx, s, NewDevice(hub.ID, name)))
-		} else {
-			rest = append(rest, name)
-		}
-	}
-	all = rest
-	check()
-}
-
 func testPrefix(t *testing.T, f Fixture) {
 	ctx, s := testContextOf(t), f.Store
 	hub := got(CreateHub(ctx, s))(t)

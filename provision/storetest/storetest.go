@@ -101,7 +101,6 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"bindings race":                      testBindingsRace,
 		"devices are counted by anchor":      testAnchorDevices,
 		"devices are counted under races":    testAnchorDevicesRace,
-		"devices are found by rank":          testDevicesAt,
 		"devices are listed by prefix":       testPrefix,
 		"hub is deleted if empty":            testEmptyHubDeleted,
 		"a silent change tells nobody":       testSilent,
