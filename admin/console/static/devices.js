@@ -274,7 +274,10 @@ export function showDevices(panel, frame, signal, rest) {
       refreshing = false;
     }
   }
-  const timer = setInterval(refresh, refreshEvery);
+  const timer = setInterval(() => {
+    if (!document.hidden) open?.refresh();
+    refresh();
+  }, refreshEvery);
   let soon = 0;
   const refreshSoon = () => {
     soon ||= setTimeout(() => {

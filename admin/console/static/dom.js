@@ -119,11 +119,12 @@ export async function busy(button, work) {
 }
 
 // dialog opens a modal dialog; the browser traps focus in it and gives it back
-// when it closes. Its promise settles when it has closed.
+// when it closes. Its promise settles when it has closed. Its heading has focus
+// first, not a button, so that a key that is still held presses none.
 export function dialog(title, attributes, ...children) {
   const heading = `dialog-${++fields}`;
   const element = h("dialog", { "aria-labelledby": heading, ...attributes },
-    h("header", {}, h("h2", { id: heading }, title),
+    h("header", {}, h("h2", { id: heading, tabindex: -1, autofocus: true }, title),
       h("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => element.close() }, "×")),
     h("div", { class: "body" }, ...children));
   const closed = new Promise((resolve) => element.addEventListener("close", () => {
@@ -169,7 +170,7 @@ export async function confirm(title, consequences, label, act, { danger = false,
     word && field(`Type ${word} to confirm`, typed),
     trouble,
     h("div", { class: "actions" }, h("button", { type: "button", onclick: () => open.close() }, "Cancel"), go)));
-  (word ? typed : go).focus();
+  if (word) typed.focus();
   await open.closed;
   return done;
 }

@@ -36,7 +36,7 @@ export function showLogin(root, signal, message, then) {
     form,
     h("details", {},
       h("summary", {}, "Where do I find a token?"),
-      h("p", {}, "At its first start hubgate writes an admin token into ", h("code", {}, "hubgate.token"), ", beside its store or where ", h("code", {}, "admin.token_file"), " says. More are made with:"),
+      h("p", {}, "At its first start hubgate writes an admin token into ", h("code", {}, "hubgate.token"), " beside its store, or where ", h("code", {}, "admin.token_file"), " says; its log names the file. More are made with:"),
       h("pre", {}, "hubgate token create NAME --role operator"))));
   input.focus();
 }
