@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +36,7 @@ import (
 )
 
 // adminOff keeps replicas from wanting the same port.
-const adminOff = ""
+const adminOff = `, listen: "off"`
 
 // built is where the binary is, "" if no test needed it.
 var built string
@@ -116,8 +115,7 @@ func (r *replica) start() {
 		},
 	})
 	if err != nil {
-		r.t.Error(err)
-		return
+		r.t.Fatal(err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -132,6 +130,21 @@ func (r *replica) kill() {
 	if r.proc != nil {
 		r.proc.Kill()
 		r.proc = nil
+	}
+}
+
+// stop ends it in good order.
+func (r *replica) stop() {
+	r.t.Helper()
+	r.mu.Lock()
+	proc := r.proc
+	r.proc = nil
+	r.mu.Unlock()
+	if proc == nil {
+		r.t.Fatal("hubgate does not run")
+	}
+	if err := proc.Stop(); err != nil {
+		r.t.Errorf("hubgate ended with %v", err)
 	}
 }
 
@@ -296,12 +309,7 @@ func killed(t *testing.T, dir, storeURL string, replicas int, open func() store)
 	eventually(t, "everything at the broker", func() bool { return distinct(box) >= devices })
 	eventually(t, "everything in the logs", func() bool { return len(logged()) >= devices })
 	for _, r := range all {
-		r.mu.Lock()
-		if err := r.proc.Stop(); err != nil {
-			t.Errorf("hubgate ended with %v", err)
-		}
-		r.proc = nil
-		r.mu.Unlock()
+		r.stop()
 	}
 
 	s := open()
@@ -464,13 +472,7 @@ func TestTakeover(t *testing.T) {
 
 	// A replica that ends in good order is followed at once.
 	owner.start()
-	other.mu.Lock()
-	if err := other.proc.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	<-other.proc.Done()
-	other.proc = nil
-	other.mu.Unlock()
+	other.stop()
 	connect(owner, "third")
 	eventually(t, "the event after the drain", func() bool { return came("third") })
 }

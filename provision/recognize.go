@@ -75,7 +75,7 @@ func newRecognition(accepted, refused int) (*recognition, error) {
 // whether it did. Else the keys are those to remember the facts by.
 func (g *Gate) recognize(ctx context.Context, f *Facts) (h *liveHub, keys [2]Digest, ok bool) {
 	e := f.Connection.Evidence
-	if e == nil {
+	if e == nil || f.Connection.DryRun { // which explains with the chain at hand
 		return nil, keys, false
 	}
 	if keys[0] = e.Identity(); keys[0] == (Digest{}) {
