@@ -5,27 +5,16 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// listedCertificate is an anchor or an intermediate as the API lists it. All of
-// it is passed on to programs.
-type listedCertificate struct {
-	Subject       string    `json:"subject"`
-	Fingerprint   string    `json:"fingerprint_sha256"`
-	NotAfter      time.Time `json:"not_after"`
-	Waived        bool      `json:"waived"`
-	Devices       int       `json:"devices"`
-	ExpiresInDays int       `json:"expires_in_days"`
-	Source        string    `json:"source"`
-}
+	"github.com/hubgate/hubgate/admin"
+)
 
 func newAnchor(std streams) *cobra.Command {
 	var t target
 	return t.flags(newGroup("anchor", "Say which CAs a hub trusts",
-		newCertificateList(&t, std, "anchors", "List a hub's trust anchors"),
+		newAnchorList(&t, std),
 		newAnchorAdd(&t, std),
 		newCertificateRemove(&t, std, "anchors", "Remove a trust anchor"),
 	), "work on the embedded store, which nobody may be serving")
@@ -34,13 +23,45 @@ func newAnchor(std streams) *cobra.Command {
 func newIntermediate(std streams) *cobra.Command {
 	var t target
 	return t.flags(newGroup("intermediate", "Say which intermediates a hub knows",
-		newCertificateList(&t, std, "intermediates", "List a hub's intermediates, uploaded and learned"),
+		newIntermediateList(&t, std),
 		newIntermediateAdd(&t, std),
 		newCertificateRemove(&t, std, "intermediates", "Remove an intermediate"),
 	), "work on the embedded store, which nobody may be serving")
 }
 
-func newCertificateList(t *target, std streams, kind, short string) *cobra.Command {
+func newAnchorList(t *target, std streams) *cobra.Command {
+	return newCertificateList(t, std, "List a hub's trust anchors", "anchors", func(hub string, list admin.Anchors) error {
+		if len(list.Anchors) == 0 {
+			return say(std.out, "Hub %s trusts no CA. Install one with `hubgate anchor add %s CA.pem --challenge FILE`.\n", hub, hub)
+		}
+		var t table
+		t.row("SUBJECT", "VALID TO", "DEVICES", "PROOF", "SHA-256")
+		for _, c := range list.Anchors {
+			proof := "proven"
+			if c.Waived {
+				proof = "waived"
+			}
+			t.row(c.Subject, clock(c.NotAfter), strconv.Itoa(c.Devices), proof, c.Fingerprint)
+		}
+		return t.print(std.out)
+	})
+}
+
+func newIntermediateList(t *target, std streams) *cobra.Command {
+	return newCertificateList(t, std, "List a hub's intermediates, uploaded and learned", "intermediates", func(hub string, list admin.Intermediates) error {
+		if len(list.Intermediates) == 0 {
+			return say(std.out, "Hub %s knows no intermediates. It learns those that devices present; `hubgate intermediate add %s FILE` uploads some.\n", hub, hub)
+		}
+		var t table
+		t.row("SUBJECT", "VALID TO", "SOURCE", "SHA-256")
+		for _, c := range list.Intermediates {
+			t.row(c.Subject, clock(c.NotAfter), orDash(c.Source), c.Fingerprint)
+		}
+		return t.print(std.out)
+	})
+}
+
+func newCertificateList[T any](t *target, std streams, short, kind string, people func(hub string, list T) error) *cobra.Command {
 	var o output
 	c := &cobra.Command{
 		Use:               "list HUB",
@@ -49,17 +70,11 @@ func newCertificateList(t *target, std streams, kind, short string) *cobra.Comma
 		ValidArgsFunction: t.completeHubs(nil),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
-				var all map[string]any
-				var list map[string][]listedCertificate
-				path := hubPath(args[0]) + "/" + kind
-				if o != outputTable {
-					if err := client.call(c.Context(), http.MethodGet, path, nil, nil, &all); err != nil {
-						return err
-					}
-				} else if err := client.call(c.Context(), http.MethodGet, path, nil, nil, &list); err != nil {
+				var list T
+				if err := client.call(c.Context(), http.MethodGet, hubPath(args[0])+"/"+kind, nil, nil, &list); err != nil {
 					return err
 				}
-				return o.print(std.out, all, func() error { return printCertificates(std, kind, args[0], list[kind]) })
+				return o.print(std.out, list, func() error { return people(args[0], list) })
 			})
 		},
 	}
@@ -67,36 +82,9 @@ func newCertificateList(t *target, std streams, kind, short string) *cobra.Comma
 	return c
 }
 
-func printCertificates(std streams, kind, hub string, list []listedCertificate) error {
-	switch {
-	case len(list) > 0:
-	case kind == "anchors":
-		return say(std.out, "Hub %s trusts no CA. Install one with `hubgate anchor add %s CA.pem --challenge FILE`.\n", hub, hub)
-	default:
-		return say(std.out, "Hub %s knows no intermediates. It learns those that devices present; `hubgate intermediate add %s FILE` uploads some.\n", hub, hub)
-	}
-	var t table
-	if kind == "anchors" {
-		t.row("SUBJECT", "VALID TO", "DEVICES", "PROOF", "SHA-256")
-	} else {
-		t.row("SUBJECT", "VALID TO", "SOURCE", "SHA-256")
-	}
-	for _, c := range list {
-		proof := "proven"
-		if c.Waived {
-			proof = "waived"
-		}
-		if kind == "anchors" {
-			t.row(c.Subject, clock(c.NotAfter), strconv.Itoa(c.Devices), proof, c.Fingerprint)
-		} else {
-			t.row(c.Subject, clock(c.NotAfter), orDash(c.Source), c.Fingerprint)
-		}
-	}
-	return t.print(std.out)
-}
-
 func newAnchorAdd(t *target, std streams) *cobra.Command {
 	var (
+		o                 output
 		challenge, reason string
 		waive             bool
 	)
@@ -134,15 +122,18 @@ administrator of all projects can waive the proof, and says why.`,
 				body["challenge"] = text
 			}
 			return t.with(c.Context(), func(client *client) error {
-				var added listedCertificate
+				var added admin.Anchor
 				if err := client.call(c.Context(), http.MethodPost, hubPath(args[0])+"/anchors", nil, body, &added); err != nil {
 					return err
 				}
-				return say(std.out, "Hub %s trusts %s, until %s. To let its devices create themselves: `hubgate hub auto-provisioning on %s`.\n",
-					args[0], added.Subject, clock(added.NotAfter), args[0])
+				return o.print(std.out, added, func() error {
+					return say(std.out, "Hub %s trusts %s, until %s. To let its devices create themselves: `hubgate hub auto-provisioning on %s`.\n",
+						args[0], added.Subject, clock(added.NotAfter), args[0])
+				})
 			})
 		},
 	}
+	o.flag(c)
 	flags := c.Flags()
 	flags.StringVar(&challenge, "challenge", "", "the proof that the CA is yours, PEM")
 	flags.BoolVar(&waive, "waive-proof", false, "trust it without a proof; needs a token of all projects")
@@ -155,7 +146,8 @@ func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompD
 }
 
 func newIntermediateAdd(t *target, std streams) *cobra.Command {
-	return &cobra.Command{
+	var o output
+	c := &cobra.Command{
 		Use:               "add HUB FILE.pem",
 		Short:             "Have a hub know intermediates that devices do not present",
 		Args:              args("HUB", "FILE.pem"),
@@ -166,13 +158,18 @@ func newIntermediateAdd(t *target, std streams) *cobra.Command {
 				return err
 			}
 			return t.with(c.Context(), func(client *client) error {
-				if err := client.call(c.Context(), http.MethodPost, hubPath(args[0])+"/intermediates", nil, map[string]any{"certificates": text}, nil); err != nil {
+				var known admin.Intermediates
+				if err := client.call(c.Context(), http.MethodPost, hubPath(args[0])+"/intermediates", nil, map[string]any{"certificates": text}, &known); err != nil {
 					return err
 				}
-				return say(std.out, "Hub %s knows them: see `hubgate intermediate list %s`.\n", args[0], args[0])
+				return o.print(std.out, known, func() error {
+					return say(std.out, "Hub %s knows them: see `hubgate intermediate list %s`.\n", args[0], args[0])
+				})
 			})
 		},
 	}
+	o.flag(c)
+	return c
 }
 
 func newCertificateRemove(t *target, std streams, kind, short string) *cobra.Command {

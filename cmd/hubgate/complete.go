@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ func (t *target) completeHubs(rest completion) completion {
 
 // completeDevices suggests devices of the hub that is the first argument, for
 // the second.
-func (t *target) completeDevices(c *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (t *target) completeDevices(c *cobra.Command, given []string, begun string) ([]string, cobra.ShellCompDirective) {
 	if len(given) != 1 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -66,7 +67,7 @@ func (t *target) completeDevices(c *cobra.Command, given []string, _ string) ([]
 	defer cancel()
 	var names []string
 	err := t.with(ctx, func(client *client) error {
-		list, err := client.devices(ctx, given[0], "name", "", 100)
+		list, err := client.devices(ctx, given[0], url.Values{"name_prefix": {begun}}, "", 100)
 		for _, d := range list.Devices {
 			names = append(names, d.Name)
 		}

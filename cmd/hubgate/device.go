@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +35,7 @@ const apiPage = 1000
 func newDeviceList(t *target, std streams) *cobra.Command {
 	var (
 		o      output
-		sort   string
+		f      deviceFilter
 		limit  int
 		cursor string
 	)
@@ -44,6 +43,8 @@ func newDeviceList(t *target, std streams) *cobra.Command {
 		Use:   "list HUB",
 		Short: "List a hub's devices",
 		Example: `  hubgate device list factory
+  hubgate device list factory --enabled false
+  hubgate device list factory --name-prefix SN-2026- --connected true
   hubgate device list factory --sort created --limit 0 -o json`,
 		Args:              args("HUB"),
 		ValidArgsFunction: t.completeHubs(nil),
@@ -52,43 +53,28 @@ func newDeviceList(t *target, std streams) *cobra.Command {
 				return &usageError{fmt.Errorf("--limit: %d is negative; 0 lists all", limit)}
 			}
 			return t.with(c.Context(), func(client *client) error {
-				list, err := client.devices(c.Context(), args[0], sort, cursor, limit)
+				query, err := f.query(c.Context(), client, args[0])
 				if err != nil {
 					return err
 				}
-				return o.print(std.out, list, func() error { return printDevices(std.out, args[0], list) })
+				list, err := client.devices(c.Context(), args[0], query, cursor, limit)
+				if err != nil {
+					return err
+				}
+				return o.print(std.out, list, func() error {
+					if len(list.Devices) == 0 && f.narrows() {
+						return say(std.out, "Hub %s has no such device: `hubgate device list %s` lists all.\n", args[0], args[0])
+					}
+					return printDevices(std.out, args[0], list)
+				})
 			})
 		},
 	}
 	o.flag(c)
-	c.Flags().StringVar(&sort, "sort", "name", "name or created")
+	f.add(c)
 	c.Flags().IntVar(&limit, "limit", 100, "list so many; 0 lists all")
 	c.Flags().StringVar(&cursor, "cursor", "", "continue a list where it stopped")
 	return c
-}
-
-// devices lists up to limit devices, 0 for all.
-func (c *client) devices(ctx context.Context, hub, sort, cursor string, limit int) (admin.Devices, error) {
-	list := admin.Devices{Devices: []admin.Device{}, Next: cursor}
-	for {
-		size := apiPage
-		if limit > 0 {
-			size = min(size, limit-len(list.Devices))
-		}
-		query := url.Values{"sort": {sort}, "limit": {strconv.Itoa(size)}}
-		if list.Next != "" {
-			query.Set("cursor", list.Next)
-		}
-		var page admin.Devices
-		if err := c.call(ctx, http.MethodGet, hubPath(hub)+"/devices", query, nil, &page); err != nil {
-			return list, err
-		}
-		list.Devices = append(list.Devices, page.Devices...)
-		list.Next = page.Next
-		if list.Next == "" || limit > 0 && len(list.Devices) >= limit {
-			return list, nil
-		}
-	}
 }
 
 func printDevices(w io.Writer, hub string, list admin.Devices) error {
@@ -116,7 +102,7 @@ func newDeviceShow(t *target, std streams) *cobra.Command {
 		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
-				d, err := client.device(c.Context(), http.MethodGet, args[0], args[1], "")
+				d, err := client.device(c.Context(), http.MethodGet, args[0], args[1], "", nil)
 				if err != nil {
 					return err
 				}
@@ -129,35 +115,54 @@ func newDeviceShow(t *target, std streams) *cobra.Command {
 }
 
 // device asks for something to be done with a device and returns it.
-func (c *client) device(ctx context.Context, method, hub, device, act string) (d admin.Device, err error) {
+func (c *client) device(ctx context.Context, method, hub, device, act string, body any) (d admin.Device, err error) {
 	path, err := c.devicePath(ctx, hub, device)
 	if err != nil {
 		return d, err
 	}
-	return d, c.call(ctx, method, path+act, nil, nil, &d)
+	return d, c.call(ctx, method, path+act, nil, body, &d)
 }
 
 func printDevice(w io.Writer, d admin.Device) error {
-	filters := "none (all messages and subscriptions are allowed)"
+	var filters admin.Filters
 	if d.MessageFilters != nil {
-		filters = "set (see -o json)"
+		filters = *d.MessageFilters
+	}
+	enabled := yesNo(d.Enabled)
+	if d.DisabledReason != "" {
+		enabled += ", " + d.DisabledReason
 	}
 	t := table{rows: [][]string{
 		{"name", d.Name},
 		{"id", d.ID},
 		{"hub", d.HubID},
 		{"description", orDash(d.Description)},
-		{"enabled", yesNo(d.Enabled)},
+		{"enabled", enabled},
 		{"connected", connected(d)},
 		{"allow insecure", yesNo(d.AllowInsecure)},
 		{"allow multiple connections", yesNo(d.AllowMultipleConnections)},
-		{"message filters", filters},
+		{"publishes to", topicsOf(filters.Publish)},
+		{"subscribes to", topicsOf(filters.Subscribe)},
 		{"provisioned", clock(d.CreatedAt) + " from " + orDash(d.ProvisionedFrom)},
 		{"changed", clock(d.UpdatedAt)},
 		{"key", d.CurrentKey},
 		{"trust anchor", d.Anchor},
 	}}
 	return t.print(w)
+}
+
+// topicsOf says what a filter lets through.
+func topicsOf(f admin.Filter) string {
+	list := strings.Join(f.Topics, ", ")
+	switch {
+	case f.Policy == "accept" && list == "":
+		return "no topics"
+	case f.Policy == "accept":
+		return list
+	case list == "":
+		return "all topics"
+	}
+	return "all topics but " + list
 }
 
 func connected(d admin.Device) string {
@@ -168,7 +173,10 @@ func connected(d admin.Device) string {
 }
 
 func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Command {
-	var o output
+	var (
+		o      output
+		reason string
+	)
 	c := &cobra.Command{
 		Use:               verb + " HUB DEVICE",
 		Short:             short,
@@ -176,7 +184,11 @@ func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Co
 		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.with(c.Context(), func(client *client) error {
-				d, err := client.device(c.Context(), http.MethodPost, args[0], args[1], "/"+verb)
+				var body any
+				if reason != "" {
+					body = admin.Ban{Reason: reason}
+				}
+				d, err := client.device(c.Context(), http.MethodPost, args[0], args[1], "/"+verb, body)
 				if err != nil {
 					return err
 				}
@@ -185,6 +197,9 @@ func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Co
 		},
 	}
 	o.flag(c)
+	if verb == "disable" {
+		c.Flags().StringVar(&reason, "reason", "", "why, for those who look at it later")
+	}
 	return c
 }
 

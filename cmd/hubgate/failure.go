@@ -80,7 +80,7 @@ var hints = map[string]string{
 	"challenge_not_signed_by_anchor": "sign it with the key of that very CA: `hubgate pki challenge` does",
 	"challenge_expired":              "make a new one with `hubgate pki challenge`",
 	"challenge_too_long":             "make one that is valid for at most 7 days: `hubgate pki challenge` does",
-	"in_use":                         "look at them with `hubgate device list HUB --anchor SHA256`; --end-devices removes the anchor all the same",
+	"in_use":                         "`hubgate device list HUB` shows the devices, with --anchor SHA256 those of one anchor; --end-devices removes an anchor all the same, --with-devices a hub",
 }
 
 // exitCode tells people why a command failed, and returns the code that tells

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -60,11 +61,15 @@ func fleetByHand(t *testing.T, s *site, v *serving) {
 	refuses(exitUsage, "--challenge is missing", "anchor", "add", "plant", ca)
 	refuses(exitUsage, "--waive-proof and --reason go together", "anchor", "add", "plant", ca, "--waive-proof")
 	refuses(exitError, "", "anchor", "add", "plant", ca, "--challenge", ca)
-	does("Hub plant trusts CN=Factory root", "anchor", "add", "plant", ca, "--challenge", challenge)
+	var added admin.Anchor
+	if err := json.Unmarshal([]byte(s.hubgate("anchor", "add", "plant", ca, "--challenge", challenge, "-o", "json").ok(t)), &added); err != nil || added.Fingerprint != sum || added.Waived {
+		t.Errorf("%+v (%v)", added, err)
+	}
 	does(sum, "anchor", "list", "plant")
 	does("knows no intermediates", "intermediate", "list", "plant")
 	line := writeFile(t, s.dir, "line.pem", pki.EncodeCertificates(s.factory.line.Certificate))
 	does("knows them", "intermediate", "add", "plant", line)
+	does(`"source": "uploaded"`, "intermediate", "add", "plant", line, "-o", "json") // once more is no change
 	does("uploaded", "intermediate", "list", "plant")
 	does(fingerprint(s.factory.line), "intermediate", "list", "plant", "-o", "yaml")
 	does("creates itself", "hub", "auto-provisioning", "on", "plant")
@@ -81,6 +86,17 @@ func fleetByHand(t *testing.T, s *site, v *serving) {
 	if err := json.Unmarshal([]byte(s.hubgate("device", "show", "plant", "SN-0001", "-o", "json").ok(t)), &d); err != nil || !d.AllowMultipleConnections {
 		t.Errorf("%+v (%v)", d, err)
 	}
+	filtersByHand(t, s)
+	does("SN-0001", "device", "list", "plant", "--enabled", "true", "--name-prefix", "SN-")
+	does("has no such device", "device", "list", "plant", "--name-prefix", "TN-")
+	does("has no such device", "device", "list", "plant", "--connected", "true")
+	refuses(exitError, "enabled", "device", "list", "plant", "--enabled", "maybe")
+	refuses(exitError, "anchor", "device", "list", "plant", "--anchor", "bogus")
+	for _, sum := range []string{sum, strings.ToUpper(sum), d.Anchor} { // as anchor list shows it, and as device show does
+		if out := s.hubgate("device", "list", "plant", "--anchor", sum).ok(t); !strings.Contains(out, "SN-0001") || strings.Contains(out, "SN-0002") {
+			t.Errorf("--anchor %s printed\n%s", sum, out)
+		}
+	}
 	second := s.factory.device(t, "SN-0002")
 	if got := v.connect(second); got != "device_disabled" {
 		t.Error(got)
@@ -88,6 +104,11 @@ func fleetByHand(t *testing.T, s *site, v *serving) {
 	does("is enabled", "device", "enable", "plant", "SN-0002")
 	if got := v.connect(second); got != "device_known" {
 		t.Error(got)
+	}
+	does("is disabled", "device", "disable", "plant", "SN-0002", "--reason", "stolen in May")
+	does("no, stolen in May", "device", "show", "plant", "SN-0002")
+	if out := s.hubgate("device", "list", "plant", "--enabled", "false").ok(t); !strings.Contains(out, "SN-0002") || strings.Contains(out, "SN-0001") {
+		t.Errorf("--enabled false printed\n%s", out)
 	}
 	does("is disabled", "hub", "disable", "plant")
 	if got := v.connect(chain); got != "hub_disabled" {
@@ -104,6 +125,71 @@ func fleetByHand(t *testing.T, s *site, v *serving) {
 	refuses(exitConflict, "", "hub", "delete", "works")
 	does("is deleted", "hub", "delete", "works", "--with-devices")
 	refuses(exitNotFound, "", "hub", "show", "works")
+}
+
+// filtersByHand changes one direction of a device's message filters after the
+// other.
+func filtersByHand(t *testing.T, s *site) {
+	t.Helper()
+	update := []string{"device", "update", "plant", "SN-0001"}
+	for _, tt := range []struct {
+		flags []string
+		want  *admin.Filters
+		shown string
+	}{
+		{
+			[]string{"--publish-accept", "up/#", "--publish-accept", "a,b"},
+			&admin.Filters{Publish: admin.Filter{Policy: "accept", Topics: []string{"up/#", "a,b"}}, Subscribe: admin.Filter{Policy: "reject"}},
+			"publishes to                up/#, a,b\nsubscribes to               all topics\n",
+		},
+		{
+			[]string{"--subscribe-reject", "fleet/+"},
+			&admin.Filters{
+				Publish:   admin.Filter{Policy: "accept", Topics: []string{"up/#", "a,b"}},
+				Subscribe: admin.Filter{Policy: "reject", Topics: []string{"fleet/+"}},
+			},
+			"subscribes to               all topics but fleet/+\n",
+		},
+		{
+			[]string{"--publish-accept", ""},
+			&admin.Filters{Publish: admin.Filter{Policy: "accept"}, Subscribe: admin.Filter{Policy: "reject", Topics: []string{"fleet/+"}}},
+			"publishes to                no topics\n",
+		},
+		{[]string{"--no-filters"}, nil, "publishes to                all topics\nsubscribes to               all topics\n"},
+	} {
+		s.hubgate(append(update, tt.flags...)...).ok(t)
+		var d admin.Device
+		if err := json.Unmarshal([]byte(s.hubgate("device", "show", "plant", "SN-0001", "-o", "json").ok(t)), &d); err != nil {
+			t.Fatal(err)
+		}
+		if f := d.MessageFilters; f != nil { // no topics are none, however they are written
+			for _, f := range []*admin.Filter{&f.Publish, &f.Subscribe} {
+				if len(f.Topics) == 0 {
+					f.Topics = nil
+				}
+			}
+		}
+		if !reflect.DeepEqual(d.MessageFilters, tt.want) {
+			t.Errorf("%v made %+v", tt.flags, d.MessageFilters)
+		}
+		if out := s.hubgate("device", "show", "plant", "SN-0001").ok(t); !strings.Contains(out, tt.shown) {
+			t.Errorf("%v shows\n%s", tt.flags, out)
+		}
+	}
+	for _, tt := range []struct {
+		code int
+		err  string
+		args []string
+	}{
+		{exitUsage, "--publish-accept, --publish-reject: leave one of the two out", append(update, "--publish-accept", "a", "--publish-reject", "b")},
+		{exitUsage, "--no-filters goes without filters", append(update, "--no-filters", "--subscribe-accept", "b")},
+		{exitError, `message_filters.publish: topic "a/#/b"`, append(update, "--publish-accept", "a/#/b")},
+		{exitError, `message_filters.subscribe: topic "+a"`, []string{"device", "create", "plant", "SN-0009", "--subscribe-reject", "+a"}},
+	} {
+		if got := s.hubgate(tt.args...); got.code != tt.code || !strings.Contains(got.err, tt.err) {
+			t.Errorf("%v: %+v", tt.args, got)
+		}
+	}
 }
 
 // fingerprint is how the API names a certificate.

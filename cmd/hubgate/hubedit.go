@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 
@@ -170,91 +169,5 @@ func newHubDelete(t *target, std streams) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&devices, "with-devices", false, "delete its devices, too")
-	return c
-}
-
-// deviceFlags are the settings of a device that people choose.
-type deviceFlags struct {
-	description, reason         string
-	enabled, insecure, multiple bool
-}
-
-func (f *deviceFlags) add(c *cobra.Command) {
-	flags := c.Flags()
-	flags.StringVar(&f.description, "description", "", "what it is")
-	flags.BoolVar(&f.enabled, "enabled", true, "let it connect")
-	flags.StringVar(&f.reason, "reason", "", "why it is disabled")
-	flags.BoolVar(&f.insecure, "allow-insecure", false, "let it connect without mutual TLS")
-	flags.BoolVar(&f.multiple, "allow-multiple-connections", false, "let it hold several connections")
-}
-
-func (f *deviceFlags) body(c *cobra.Command) map[string]any {
-	return said(c, map[string]field{
-		"description": {"description", f.description}, "enabled": {"enabled", f.enabled}, "reason": {"disabled_reason", f.reason},
-		"allow-insecure": {"allow_insecure", f.insecure}, "allow-multiple-connections": {"allow_multiple_connections", f.multiple},
-	})
-}
-
-func newDeviceCreate(t *target, std streams) *cobra.Command {
-	var (
-		o output
-		f deviceFlags
-	)
-	c := &cobra.Command{
-		Use:   "create HUB NAME",
-		Short: "Create a device before it first connects",
-		Long: `Create a device before it first connects. Its first accepted connection binds it
-to its certificate's key and CA.`,
-		Args:              args("HUB", "NAME"),
-		ValidArgsFunction: t.completeHubs(nil),
-		RunE: func(c *cobra.Command, args []string) error {
-			body := f.body(c)
-			body["name"] = args[1]
-			return t.with(c.Context(), func(client *client) error {
-				var d admin.Device
-				if err := client.call(c.Context(), http.MethodPost, hubPath(args[0])+"/devices", nil, body, &d); err != nil {
-					return err
-				}
-				return o.print(std.out, d, func() error {
-					return say(std.out, "%s on hub %s is created. Its first connection binds it to its certificate.\n", d.Name, args[0])
-				})
-			})
-		},
-	}
-	o.flag(c)
-	f.add(c)
-	return c
-}
-
-func newDeviceUpdate(t *target, std streams) *cobra.Command {
-	var (
-		o output
-		f deviceFlags
-	)
-	c := &cobra.Command{
-		Use:               "update HUB DEVICE",
-		Short:             "Change a device's settings",
-		Args:              args("HUB", "DEVICE"),
-		ValidArgsFunction: t.completeHubs(t.completeDevices),
-		RunE: func(c *cobra.Command, args []string) error {
-			body := f.body(c)
-			if len(body) == 0 {
-				return &usageError{errors.New("nothing is to be changed: give at least one flag")}
-			}
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
-				var d admin.Device
-				if err := client.call(c.Context(), http.MethodPatch, path, nil, body, &d); err != nil {
-					return err
-				}
-				return o.print(std.out, d, func() error { return say(std.out, "%s on hub %s is changed.\n", d.Name, args[0]) })
-			})
-		},
-	}
-	o.flag(c)
-	f.add(c)
 	return c
 }
