@@ -2,12 +2,15 @@
 # all its own set-up; what it downloads is pinned here, in go.sum, or by hash.
 
 GOLANGCI_LINT := v2.15.0
+HELM := v4.3.1
+KUBECONFORM := v0.8.0
+KUBERNETES_SCHEMAS := 1.37.0
 TOOLS := $(CURDIR)/.cache/tools
 GO ?= go
 # Tests start real servers; a few packages at a time is right for two cores.
 TESTFLAGS ?= -race
 
-.PHONY: demo build module test soak bench bench-module fuzz lint deps clean
+.PHONY: demo build tools module test soak bench bench-module fuzz lint deps clean
 
 demo: ## real devices come to life: hubgate, Envoy, an MQTT broker, a backend
 	@$(GO) run ./cmd/hubgate demo $(DEMOFLAGS)
@@ -18,10 +21,10 @@ build: ## bin/hubgate
 module: ## bin/libhubgate.so, the library that Envoy loads
 	CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-shared -ldflags '-s -w' -o bin/libhubgate.so ./envoy/module
 
-test: deps ## everything, with the race detector, on real servers
+test: deps tools ## everything, with the race detector, on real servers
 	$(GO) test $(TESTFLAGS) ./...
 
-soak: deps ## the long loops; run before a release
+soak: deps tools ## the long loops; run before a release
 	HUBGATE_SOAK=1 $(GO) test -timeout 60m $(TESTFLAGS) ./...
 
 bench: ## a check beside a stock server, then the parts: the decision path and the stores
@@ -49,6 +52,21 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
 
 deps: ## what tests run against: redis-server and mosquitto; Envoy comes by hash
 	@./scripts/deps
+
+tools: $(TOOLS)/helm-$(HELM) $(TOOLS)/kubeconform-$(KUBECONFORM) $(TOOLS)/schemas-$(KUBERNETES_SCHEMAS) ## what the chart's tests run
+
+$(TOOLS)/helm-$(HELM):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install -ldflags '-s -w' helm.sh/helm/v4/cmd/helm@$(HELM)
+	@mv $(TOOLS)/helm $@
+
+$(TOOLS)/kubeconform-$(KUBECONFORM):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install -ldflags '-s -w' github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM)
+	@mv $(TOOLS)/kubeconform $@
+
+$(TOOLS)/schemas-$(KUBERNETES_SCHEMAS):
+	@./scripts/schemas $(KUBERNETES_SCHEMAS) $@
 
 clean:
 	rm -rf bin .cache
