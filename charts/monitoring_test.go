@@ -126,7 +126,7 @@ func TestMetrics(t *testing.T) {
 	write("ca.pem", string(pki.EncodeCertificates(root.Certificate)))
 	metrics := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	config := write("hubgate.yaml", fmt.Sprintf("authz: {listen: 'unix://%[1]s/a'}\nlink: {listen: 'unix://%[1]s/l'}\nmetrics: {listen: '%[2]s'}\n"+
-		"events: {log: {severity: info}}\nhubs: [{name: factory, auto_provisioning: true, trust_anchors: [ca.pem]}]\n", dir, metrics))
+		"admin: {listen: 'off'}\nevents: {log: {severity: info}}\nhubs: [{name: factory, auto_provisioning: true, trust_anchors: [ca.pem]}]\n", dir, metrics))
 	ready := func(address string) func(context.Context) error {
 		return func(ctx context.Context) error { _, err := get(ctx, address); return err }
 	}

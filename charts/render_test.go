@@ -18,7 +18,8 @@ import (
 var (
 	stores = map[string]string{
 		"embedded": "",
-		"redis":    "store: {type: redis, redis: {addresses: [redis:6379], username: hub gate, existingSecret: redis, passwordKey: password}}\nreplicaCount: 2\n",
+		"redis": "store: {type: redis, redis: {addresses: [redis:6379], username: hub gate, existingSecret: redis, passwordKey: password}}\nreplicaCount: 2\n" +
+			"admin: {enabled: true, insecure: true, region: fr-par, tokens: [{name: ci, role: operator, existingSecret: tokens, key: ci}]}\nevents: {log: {severity: info}}\n",
 		"sentinel": "store: {type: redis, redis: {mode: sentinel, addresses: [a:26379, b:26379], master: main, existingSecret: redis, sentinelUsername: watch, sentinelPasswordKey: sentinel}}\n",
 		"cluster": "store: {type: redis, redis: {mode: cluster, addresses: [a:6379, b:6379], waitReplicas: 1, tls: {enabled: true, existingSecret: redis-tls, clientCertificate: true}}}\n" +
 			"autoscaling: {enabled: true}\n",
@@ -191,6 +192,8 @@ func (p *vendors) lay(t *testing.T, list []object, dir string) {
 			put(path+"/line.pem", p.roots["line"])
 		case "vendor-secret":
 			put(path+"/root.pem", p.roots["secret"])
+		case "tokens":
+			put(path+"/ci", []byte("0f4c2a5e-7d1b-4c3e-9a8f-6b5d4c3e2f1a"))
 		case "redis":
 			put(path+"/password", []byte("hunter2"))
 			put(path+"/sentinel", []byte("hunter3"))

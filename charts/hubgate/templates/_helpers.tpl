@@ -214,6 +214,8 @@ directories, never subPath, which would not follow changes. */}}
 {{- end -}}
 {{- with $tokens }}{{ $_ := set $admin "tokens" . }}{{ end -}}
 {{- $_ := set $admin "token_file" "/run/hubgate/hubgate.token" -}}
+{{- else -}}
+{{- $_ := set $admin "listen" "off" -}}
 {{- end -}}
 {{- $_ := set $c "admin" $admin -}}
 {{- with $v.events }}{{ $_ := set $c "events" . }}{{ end -}}
