@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
@@ -22,12 +23,15 @@ import (
 
 // rig is an API on a real store and a real gate with the hubs a and b.
 type rig struct {
-	t     *testing.T
-	url   string
-	store *boltstore.Store
-	gate  *provision.Gate
-	lines map[string]*pki.Authority // by hub: who signs its devices
-	stop  func()
+	t      *testing.T
+	url    string
+	store  *boltstore.Store
+	gate   *provision.Gate
+	server *Server
+	tokens *access.Tokens
+	keys   *access.Keyring
+	lines  map[string]*pki.Authority // by hub: who signs its devices
+	stop   func()
 }
 
 // retention is how many events the rig's store keeps of a partition.
@@ -48,7 +52,15 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Gate: gate, Store: store, Fleet: administration, Backup: store, Logger: log, Poll: 5 * time.Millisecond}
+	keys := access.NewKeyring(store, nil)
+	tokens, err := access.NewTokens(access.TokensConfig{Store: store, Keyring: keys, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{
+		Gate: gate, Store: store, Fleet: administration, Backup: store, Tokens: tokens, Logger: log, Poll: 5 * time.Millisecond,
+		About: About{Version: "1.0.0", Domain: "iot.example.com", Region: "fr-par"},
+	}
 	if change != nil {
 		change(&c)
 	}
@@ -60,7 +72,10 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, url: "http://" + listener.Addr().String(), store: store, gate: gate, lines: map[string]*pki.Authority{}}
+	r := &rig{
+		t: t, url: "http://" + listener.Addr().String(), store: store, gate: gate, server: server,
+		tokens: tokens, keys: keys, lines: map[string]*pki.Authority{},
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 3)
 	go func() { ended <- store.Run(ctx) }()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hubgate/hubgate/admin"
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/config"
 	"github.com/hubgate/hubgate/provision"
@@ -70,7 +71,11 @@ func newOffline(c *config.Config, s *store, log *slog.Logger) (*offline, error) 
 	if err != nil {
 		return nil, err
 	}
-	o.admin, err = admin.New(admin.Config{Gate: o.hubs, Store: s, Fleet: administration, Backup: s.backup, Logger: log})
+	tokens, err := access.NewTokens(access.TokensConfig{Store: s, Keyring: access.NewKeyring(s, nil), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	o.admin, err = admin.New(admin.Config{Gate: o.hubs, Store: s, Fleet: administration, Backup: s.backup, Tokens: tokens, Logger: log})
 	return o, err
 }
 

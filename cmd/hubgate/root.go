@@ -44,6 +44,7 @@ func newRoot(std streams) *cobra.Command {
 		newDevice(std),
 		newSession(std),
 		newEvent(std),
+		newToken(std),
 		newPKI(std),
 		newContext(std),
 		newStore(std),
