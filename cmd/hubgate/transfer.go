@@ -124,7 +124,10 @@ func (f *importFlags) transfer(ctx context.Context, client *client, s *sender) (
 	}
 	defer s.stop()
 	response, err := client.send(ctx, http.MethodPost, hubPath(f.hub)+"/devices/import", query, s, ndjson)
-	if err != nil {
+	switch {
+	case errors.As(err, new(*apiError)):
+		return last, err // it never began
+	case err != nil:
 		return last, f.broken(s, err)
 	}
 	defer func() { _ = response.Body.Close() }()
@@ -178,10 +181,6 @@ func (f *importFlags) tellLong(s *sender) {
 // broken says where to go on.
 func (f *importFlags) broken(s *sender, err error) error {
 	f.tellLong(s)
-	var refused *apiError
-	if errors.As(err, &refused) && s.through() == 0 && refused.status != http.StatusServiceUnavailable {
-		return err // it never began
-	}
 	return fmt.Errorf("%w\nAll lines before %d are done: go on with --from-line %d", err, f.from+s.through(), f.from+s.through())
 }
 
