@@ -47,23 +47,52 @@ func must(t *testing.T, path string, args ...string) string {
 	return out
 }
 
-// hubgate is the binary, built once.
-var hubgate = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hubgate-charts-")
-	if err != nil {
-		return "", err
-	}
-	built = dir
-	path := filepath.Join(dir, "hubgate")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/hubgate/hubgate/cmd/hubgate").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
+// built is a directory with what scripts/image builds for each image, laid out
+// as there: the commands are those of the Dockerfile's stages.
 var built string
 
+func image(name string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		dir := filepath.Join(built, name)
+		cmd := exec.Command("../scripts/image", name, dir)
+		cmd.Env = append(os.Environ(), "VERSION="+version, "REVISION=0123abc")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("scripts/image %s: %w\n%s", name, err, out)
+		}
+		return dir, nil
+	})
+}
+
+// version is stamped into the binaries.
+const version = "v9.9.9-test"
+
+var (
+	hubgateImage = image("hubgate")
+	envoyImage   = image("envoy")
+)
+
+// hubgate is the binary of the image.
+func hubgate() (string, error) {
+	dir, err := hubgateImage()
+	return filepath.Join(dir, "usr/local/bin/hubgate"), err
+}
+
+// library is the directory of hubgate's library in Envoy's image.
+func library(t *testing.T) string {
+	t.Helper()
+	dir, err := envoyImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "opt/hubgate")
+}
+
 func TestMain(m *testing.M) {
+	var err error
+	if built, err = os.MkdirTemp("", "hubgate-images-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	_ = os.RemoveAll(built)
 	os.Exit(code)

@@ -58,8 +58,8 @@ func (l *loader) admin(top *section, c *Config) Admin {
 		TLS:       l.tlsFiles(s.sub("tls", "cert", "key"), "TLS needs both cert and key", "cert", "key"),
 		Region:    DefaultRegion,
 		TokenFile: l.resolve(DefaultTokenFile),
-		Rate:      s.integer("rate", 0, 1, 1_000_000),
-		Failures:  s.integer("failures", 0, 1, 1_000_000),
+		Rate:      s.integer("rate", 1, 1_000_000),
+		Failures:  s.integer("failures", 1, 1_000_000),
 	}
 	if c.Store.Path != "" {
 		a.TokenFile = filepath.Join(filepath.Dir(c.Store.Path), DefaultTokenFile)

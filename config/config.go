@@ -207,7 +207,7 @@ func (l *loader) config(top *section) *Config {
 	c := &Config{File: l.file}
 	c.Domain = l.domain(top)
 	c.Store = l.store(top)
-	c.Partitions = top.integer("partitions", 0, 1, maxPartitions)
+	c.Partitions = top.integer("partitions", 1, maxPartitions)
 	c.Authz = l.authz(top)
 	c.Link = l.link(top, c.Authz)
 	c.Metrics = l.metrics(top, c.Authz, c.Link)

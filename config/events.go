@@ -96,13 +96,13 @@ func (l *loader) events(top *section) Events {
 	s := top.sub("events", "retention", "denials", "lease", "tries", "log", "mqtt", "webhook")
 	e := Events{
 		Lease: s.duration("lease", time.Second, 10*time.Minute),
-		Tries: s.integer("tries", 0, 1, 1000),
+		Tries: s.integer("tries", 1, 1000),
 	}
 	r := s.sub("retention", "max_age", "delivered", "max_events")
 	e.Retention = Retention{
 		MaxAge:    r.duration("max_age", time.Minute, 10*year),
 		Delivered: r.duration("delivered", time.Second, 10*year),
-		MaxEvents: r.integer("max_events", 0, 100, maxKept),
+		MaxEvents: r.integer("max_events", 100, maxKept),
 	}
 	if age := e.Retention.MaxAge; age != 0 && e.Retention.Delivered > age {
 		r.problem("delivered", "%s is longer than max_age (%s), after which nothing is kept", e.Retention.Delivered, age)
@@ -110,7 +110,7 @@ func (l *loader) events(top *section) Events {
 	d := s.sub("denials", "window", "networks")
 	e.Denials = Denials{
 		Window:   d.duration("window", time.Second, 24*time.Hour),
-		Networks: d.integer("networks", 0, 1, 4096),
+		Networks: d.integer("networks", 1, 4096),
 	}
 	if s.has("log") {
 		if log := s.sub("log", "severity"); log != nil {

@@ -36,7 +36,7 @@ const maxInFlightLimit = 1 << 20
 func (l *loader) authz(top *section) Authz {
 	s := top.sub("authz", "listen", "tls", "insecure", "max_in_flight", "deny_detail")
 	a := Authz{
-		MaxInFlight: s.integer("max_in_flight", 0, 1, maxInFlightLimit),
+		MaxInFlight: s.integer("max_in_flight", 1, maxInFlightLimit),
 		Opaque:      s.choice("deny_detail", "full", "full", "opaque") == "opaque",
 	}
 	a.Listen, a.TLS, a.Insecure = l.guarded(s, DefaultAuthzListen, "create devices")

@@ -152,15 +152,16 @@ func (s *section) boolean(key string, otherwise bool) bool {
 	return otherwise
 }
 
-func (s *section) integer(key string, otherwise, least, most int) int {
+// integer returns a whole number, 0 if it was not given or is unfit.
+func (s *section) integer(key string, least, most int) int {
 	if !s.has(key) {
-		return otherwise
+		return 0
 	}
 	node := s.values[key]
 	n, err := strconv.Atoi(node.Value)
 	if node.Kind != yaml.ScalarNode || node.Tag != "!!int" || err != nil || n < least || n > most {
 		s.problem(key, "%s is no whole number from %d to %d", shown(node), least, most)
-		return otherwise
+		return 0
 	}
 	return n
 }

@@ -116,7 +116,7 @@ func (l *loader) redis(top *section, s *Store) {
 	if r == nil {
 		return
 	}
-	s.WaitReplicas = r.integer("wait_replicas", 0, 0, maxWaitReplicas)
+	s.WaitReplicas = r.integer("wait_replicas", 0, maxWaitReplicas)
 	s.SentinelUsername = r.str("sentinel_username")
 	if r.has("sentinel_password_file") {
 		s.SentinelPassword = l.secret(r, "sentinel_password_file")

@@ -95,7 +95,7 @@ func (f *drainFlags) ask(ctx context.Context, client *http.Client, method, path 
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return "", fmt.Errorf("Envoy's admin interface at %s: %w", f.admin, err) //nolint:revive,staticcheck // a name
+		return "", fmt.Errorf("Envoy's admin interface at %s: %w", f.admin, err) //nolint:staticcheck // a name
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
@@ -103,7 +103,7 @@ func (f *drainFlags) ask(ctx context.Context, client *http.Client, method, path 
 		err = errors.New(response.Status)
 	}
 	if err != nil {
-		return "", fmt.Errorf("Envoy's admin interface at %s: %s: %w", f.admin, path, err) //nolint:revive,staticcheck // a name
+		return "", fmt.Errorf("Envoy's admin interface at %s: %s: %w", f.admin, path, err) //nolint:staticcheck // a name
 	}
 	return string(body), nil
 }
