@@ -65,3 +65,42 @@ func (c *Cluster) URL() string {
 	}
 	return "redis+cluster://" + strings.Join(addrs, ",")
 }
+
+// AddReplicas gives each master a replica, and waits until it has caught up.
+// Replicas follow the masters in Nodes, in their order.
+func (c *Cluster) AddReplicas(t testing.TB) {
+	t.Helper()
+	masters := c.Nodes
+	for i, master := range masters {
+		bus := 0
+		s := start(t, 2, func(ports []int) []string {
+			bus = ports[1]
+			return []string{"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000"}
+		})
+		master.Do("CLUSTER", "MEET", "127.0.0.1", s.port, bus)
+		id, _ := master.Do("CLUSTER", "MYID").(string)
+		s.await("the master's name", func(ctx context.Context, r *redis.Client) error {
+			return r.Do(ctx, "CLUSTER", "REPLICATE", id).Err()
+		})
+		s.await("the replica's link", func(ctx context.Context, r *redis.Client) error {
+			role, err := r.Do(ctx, "ROLE").Slice()
+			if err != nil {
+				return err
+			}
+			if len(role) < 4 || role[3] != "connected" {
+				return fmt.Errorf("role is %v", role)
+			}
+			return nil
+		})
+		c.Nodes = append(c.Nodes, s)
+		for _, node := range c.Nodes {
+			node.await("acquaintance", func(ctx context.Context, r *redis.Client) error {
+				info, err := r.ClusterInfo(ctx).Result()
+				if err == nil && !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(masters)+i+1)) {
+					err = fmt.Errorf("%s", info)
+				}
+				return err
+			})
+		}
+	}
+}
