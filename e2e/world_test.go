@@ -49,6 +49,9 @@ type witness struct {
 
 func (w *witness) Admit(ctx context.Context, c provision.Connection) provision.Decision {
 	d := w.Gate.Admit(ctx, c)
+	if c.Evidence != nil { // it is for the witness to read; the Gate may do without
+		c.Evidence.Read(&c)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.decisions[string(c.Leaf)] = append(w.decisions[string(c.Leaf)], d)

@@ -177,7 +177,7 @@ func TestEnvoyAcceptsEveryOption(t *testing.T) {
 			Hubgate: Hubgate{Addresses: []string{"hubgate.internal:9191"}, TLS: &ClientTLS{CA: ca, Client: client}},
 			Module: &Module{
 				Library: library, Links: []string{"hubgate.internal:9194", "unix:///run/link.sock"}, TLS: &ClientTLS{CA: ca},
-				UserName: "{device_id}", ClientID: "{hub_id}:{device_name}:{client_id}", ConnectTimeout: 1500 * time.Millisecond, MaxConnect: 1 << 20,
+				UserName: "{device_id}", ClientID: "{hub_id}:{device_name}/{client_id}", ConnectTimeout: 1500 * time.Millisecond, MaxConnect: 1 << 20,
 			},
 		},
 		"node": {NodeID: "edge-1 (rack 7: \"left\")", NodeCluster: "edge"},

@@ -20,6 +20,8 @@ import (
 // testHubs: what a client reads back is what it asked for, and what it cannot
 // have it is told.
 func testHubs(t *testing.T, w *world) {
+	tenant := tenant
+	tenant.Project = uuid.New() // other tests make hubs in theirs
 	c := w.as(t, tenant)
 	name := newName()
 	h := must(c.CreateHub(&sdk.CreateHubRequest{

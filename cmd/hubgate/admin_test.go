@@ -71,7 +71,7 @@ func TestBan(t *testing.T) {
 	connects("device_provisioned")
 
 	var reasons []string
-	for line := range strings.Lines(s.hubgate("event", "tail", "--since", "start", "--follow=false", "-o", "json").ok(t)) {
+	for line := range strings.Lines(s.hubgate("event", "tail", "--since", "start", "--follow=false", "--severity", "info", "-o", "json").ok(t)) {
 		var e provision.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatal(err)

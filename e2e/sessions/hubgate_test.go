@@ -158,6 +158,9 @@ type interposed struct {
 
 func (i *interposed) Admit(ctx context.Context, c provision.Connection) provision.Decision {
 	d := i.Gate.Admit(ctx, c)
+	if c.Evidence != nil { // the Gate may have done without
+		c.Evidence.Read(&c)
+	}
 	i.hubgate.mu.Lock()
 	act := i.hubgate.between[string(c.Leaf)]
 	delete(i.hubgate.between, string(c.Leaf))
