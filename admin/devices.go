@@ -58,7 +58,7 @@ type NewDevice struct {
 	DisabledReason           string   `json:"disabled_reason,omitempty"`
 	AllowInsecure            bool     `json:"allow_insecure,omitempty"`
 	AllowMultipleConnections bool     `json:"allow_multiple_connections,omitempty"`
-	MessageFilters           *Filters `json:"message_filters,omitempty"`
+	MessageFilters           *Filters `json:"message_filters,omitempty" openapi:"nullable"`
 }
 
 // DeviceChange is an edit of a device: what is not given stays.
@@ -69,7 +69,7 @@ type DeviceChange struct {
 	AllowInsecure            *bool   `json:"allow_insecure,omitempty"`
 	AllowMultipleConnections *bool   `json:"allow_multiple_connections,omitempty"`
 	// MessageFilters are replaced as a whole; null removes them.
-	MessageFilters *Filters `json:"message_filters,omitempty"`
+	MessageFilters *Filters `json:"message_filters,omitempty" openapi:"nullable"`
 }
 
 // Ban says why a device is disabled.

@@ -21,7 +21,7 @@ type message struct{ id, event, data, comment string }
 
 // reader reads an event stream.
 type reader struct {
-	t     *testing.T
+	t     testing.TB
 	lines *bufio.Scanner
 	close func()
 }

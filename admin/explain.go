@@ -18,8 +18,8 @@ import (
 
 // Question is a connection to explain.
 type Question struct {
-	// Chain is what the device presents: PEM, leaf first.
-	Chain string `json:"chain"`
+	// Chain is what the device presents: PEM, leaf first. None is a question, too.
+	Chain string `json:"chain,omitempty"`
 	// SNI is the server name of its handshake.
 	SNI string `json:"sni,omitempty"`
 	// Hub is the hub that Envoy's listener names (ID or name).

@@ -91,6 +91,7 @@ func (n *network) ask(method, path, body string, headers ...string) (*http.Respo
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	n.hold(request, body, response, string(text))
 	return response, string(text)
 }
 

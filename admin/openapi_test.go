@@ -234,13 +234,15 @@ func (d description) open() {
 	}
 }
 
-// nullable says of objects that are always there that they may be null.
+// nullable says of objects that are always there, or whose field has the tag
+// openapi:"nullable", that they may be null.
 func (d description) nullable() {
 	for name, s := range d.types.Map() {
 		for _, field := range reflect.VisibleFields(d.types.TypeFromRef("#/components/schemas/" + name)) {
 			tag := field.Tag.Get("json")
 			key, options, _ := strings.Cut(tag, ",")
-			if p := s.Properties[key]; p != nil && p.Ref != "" && field.Type.Kind() == reflect.Pointer && options == "" {
+			if p := s.Properties[key]; p != nil && p.Ref != "" && field.Type.Kind() == reflect.Pointer &&
+				(options == "" || field.Tag.Get("openapi") == "nullable") {
 				s.Properties[key] = &huma.Schema{AnyOf: []*huma.Schema{{Ref: p.Ref}, {Type: "null"}}, Description: p.Description}
 			}
 		}

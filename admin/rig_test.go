@@ -23,7 +23,7 @@ import (
 
 // rig is an API on a real store and a real gate with the hubs a and b.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	url    string
 	store  *boltstore.Store
 	gate   *provision.Gate
@@ -37,7 +37,7 @@ type rig struct {
 // retention is how many events the rig's store keeps of a partition.
 const retention = 20
 
-func newRig(t *testing.T, change func(*Config)) *rig {
+func newRig(t testing.TB, change func(*Config)) *rig {
 	t.Helper()
 	store, err := boltstore.Open(boltstore.Config{Path: filepath.Join(t.TempDir(), "hubgate.db"), Retention: retention})
 	if err != nil {
@@ -160,6 +160,7 @@ func (r *rig) do(method, path, body string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.hold(request, body, response, string(text))
 	return response.StatusCode, string(text)
 }
 

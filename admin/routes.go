@@ -157,7 +157,10 @@ func sendJSON(w http.ResponseWriter, status int, value any) {
 func decode(r *http.Request, into any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
-	err := d.Decode(into)
+	err := d.Decode(&into) // a null would leave what into points to alone
+	if err == nil && into == nil {
+		err = errors.New("it is null")
+	}
 	if err == nil {
 		if _, err = d.Token(); errors.Is(err, io.EOF) {
 			return nil

@@ -163,12 +163,7 @@ func (t *Tokens) First(ctx context.Context, file string) (made bool, err error) 
 		return false, err
 	}
 	if !wrote {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return false, err
-		}
-		secret = strings.TrimSpace(string(text))
-		if token.Secret, err = HashSecret(secret); err != nil {
+		if token.Secret, err = readSecret(file); err != nil {
 			return false, fmt.Errorf("%s: %w, or remove the file", file, err)
 		}
 	}
@@ -184,6 +179,22 @@ func (t *Tokens) First(ctx context.Context, file string) (made bool, err error) 
 	}
 	t.keyring.forget()
 	return true, nil
+}
+
+// readSecret reads the secret of a file that nobody else can read.
+func readSecret(file string) (hash [32]byte, err error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return hash, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return hash, fmt.Errorf("others may read it (mode %#o): make it 0600", info.Mode().Perm())
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return hash, err
+	}
+	return HashSecret(strings.TrimSpace(string(text)))
 }
 
 // writeSecret writes a new file, whole or not at all; false if it is there.
