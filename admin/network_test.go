@@ -65,8 +65,14 @@ func (n *network) token(name string, role access.Role, project uuid.UUID) string
 	return secret
 }
 
+// reply is a response without its body.
+type reply struct {
+	status int
+	header http.Header
+}
+
 // ask sends a request with these headers ("Name: value").
-func (n *network) ask(method, path, body string, headers ...string) (*http.Response, string) {
+func (n *network) ask(method, path, body string, headers ...string) (reply, string) {
 	n.t.Helper()
 	request, err := http.NewRequestWithContext(n.t.Context(), method, "http://"+n.address+path, strings.NewReader(body))
 	if err != nil {
@@ -92,7 +98,7 @@ func (n *network) ask(method, path, body string, headers ...string) (*http.Respo
 		n.t.Fatal(err)
 	}
 	n.hold(request, body, response, string(text))
-	return response, string(text)
+	return reply{response.StatusCode, response.Header}, string(text)
 }
 
 func codeOf(text string) string {
@@ -154,13 +160,13 @@ func TestStrangers(t *testing.T) {
 		"mixed type":          {headers: []string{good, "Content-Type: text/plain; application/json"}, status: 415, code: "unsupported_media_type"},
 	} {
 		response, text := n.ask("POST", "/v1/hubs"+tt.path, `{"name":"stolen"}`, tt.headers...)
-		if response.StatusCode != tt.status || codeOf(text) != tt.code {
-			t.Errorf("%s: %d %s", name, response.StatusCode, text)
+		if response.status != tt.status || codeOf(text) != tt.code {
+			t.Errorf("%s: %d %s", name, response.status, text)
 		}
-		if tt.status == 401 && response.Header.Get("WWW-Authenticate") == "" {
+		if tt.status == 401 && response.header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: no WWW-Authenticate", name)
 		}
-		for header := range response.Header {
+		for header := range response.header {
 			if strings.HasPrefix(header, "Access-Control-") {
 				t.Errorf("%s: answered with %s", name, header)
 			}
@@ -168,8 +174,8 @@ func TestStrangers(t *testing.T) {
 	}
 	// A preflight gets no leave either.
 	response, text := n.ask("OPTIONS", "/v1/hubs", "", "Origin: https://evil.example", "Access-Control-Request-Method: POST")
-	if response.StatusCode != 403 || response.Header.Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("a preflight: %d %s", response.StatusCode, text)
+	if response.status != 403 || response.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("a preflight: %d %s", response.status, text)
 	}
 	if after := n.state(); after != before {
 		t.Errorf("changed from\n%sto\n%s", before, after)
@@ -188,19 +194,19 @@ func TestStrangers(t *testing.T) {
 		"typed by hand":  {good, "Sec-Fetch-Site: none"},
 	} {
 		response, text := n.ask("GET", "/v1/whoami", "", headers...)
-		if response.StatusCode != 200 || !strings.Contains(text, `"name":"boss"`) {
-			t.Errorf("%s: %d %s", name, response.StatusCode, text)
+		if response.status != 200 || !strings.Contains(text, `"name":"boss"`) {
+			t.Errorf("%s: %d %s", name, response.status, text)
 		}
-		if response.Header.Get("X-Content-Type-Options") != "nosniff" || response.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: headers %v", name, response.Header)
+		if response.header.Get("X-Content-Type-Options") != "nosniff" || response.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: headers %v", name, response.header)
 		}
 	}
 	// The document is no secret.
-	if response, text := n.ask("GET", "/v1/openapi.json", ""); response.StatusCode != 200 || !strings.Contains(text, `"openapi": "3.1.0"`) {
-		t.Errorf("the document: %d", response.StatusCode)
+	if response, text := n.ask("GET", "/v1/openapi.json", ""); response.status != 200 || !strings.Contains(text, `"openapi": "3.1.0"`) {
+		t.Errorf("the document: %d", response.status)
 	}
-	if response, _ := n.ask("GET", "/v1/openapi.json", "", "Host: evil.example"); response.StatusCode != 403 {
-		t.Errorf("the document by another name: %d", response.StatusCode)
+	if response, _ := n.ask("GET", "/v1/openapi.json", "", "Host: evil.example"); response.status != 403 {
+		t.Errorf("the document by another name: %d", response.status)
 	}
 }
 
@@ -251,25 +257,25 @@ func TestRoles(t *testing.T) {
 				path = r.path + "?follow=false"
 			}
 			response, text := n.ask(r.method, path, body, "X-Auth-Token: "+secrets[p.name], "Content-Type: "+kind)
-			switch denied := response.StatusCode == 403; {
+			switch denied := response.status == 403; {
 			case r.role == 0:
-				if response.StatusCode != 200 {
-					t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.StatusCode, text)
+				if response.status != 200 {
+					t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.status, text)
 				}
 			case denied != (p.role < r.role || r.everywhere && p.project != uuid.Nil):
-				t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.StatusCode, text)
+				t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.status, text)
 			case denied && codeOf(text) != "denied":
 				t.Errorf("%s %s as %s: %s", r.method, path, p.name, text)
-			case p.name == "other-admin" && !denied && strings.Contains(r.path, "{hub}") && response.StatusCode != 404 && response.StatusCode != 400:
-				t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.StatusCode, text)
+			case p.name == "other-admin" && !denied && strings.Contains(r.path, "{hub}") && response.status != 404 && response.status != 400:
+				t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.status, text)
 			case p.name == "other-admin" && r.method == "GET" && strings.Contains(text, project.String()):
 				t.Errorf("%s %s as %s tells of another's hub: %s", r.method, path, p.name, text)
-			case response.StatusCode >= 500:
-				t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.StatusCode, text)
+			case response.status >= 500:
+				t.Errorf("%s %s as %s: %d %s", r.method, path, p.name, response.status, text)
 			}
 		}
-		if response, text := n.ask(r.method, path, body, "Content-Type: "+kind); r.role != 0 && (response.StatusCode != 401 || codeOf(text) != "unauthorized") {
-			t.Errorf("%s %s as nobody: %d %s", r.method, path, response.StatusCode, text)
+		if response, text := n.ask(r.method, path, body, "Content-Type: "+kind); r.role != 0 && (response.status != 401 || codeOf(text) != "unauthorized") {
+			t.Errorf("%s %s as nobody: %d %s", r.method, path, response.status, text)
 		}
 	}
 	if after := n.state(); after != before {
@@ -304,15 +310,15 @@ func TestForeignProject(t *testing.T) {
 		{"GET", "/v1/hubs/own/devices/export", ""},
 		{"POST", "/v1/explain", `{"hub":"own"}`},
 	} {
-		if response, text := n.ask(tt.method, tt.path, tt.body, secret); response.StatusCode != 404 || codeOf(text) != "not_found" || strings.Contains(text, mine.String()) {
-			t.Errorf("%s %s: %d %s", tt.method, tt.path, response.StatusCode, text)
+		if response, text := n.ask(tt.method, tt.path, tt.body, secret); response.status != 404 || codeOf(text) != "not_found" || strings.Contains(text, mine.String()) {
+			t.Errorf("%s %s: %d %s", tt.method, tt.path, response.status, text)
 		}
 	}
-	if response, text := n.ask("POST", "/v1/hubs", `{"name":"theirs","project_id":"`+mine.String()+`"}`, secret); response.StatusCode < 400 {
-		t.Errorf("a hub in another's project: %d %s", response.StatusCode, text)
+	if response, text := n.ask("POST", "/v1/hubs", `{"name":"theirs","project_id":"`+mine.String()+`"}`, secret); response.status < 400 {
+		t.Errorf("a hub in another's project: %d %s", response.status, text)
 	}
-	if response, text := n.ask("GET", "/v1/hubs", "", secret); response.StatusCode != 200 || !strings.Contains(text, `"hubs":[]`) {
-		t.Errorf("hubs of others: %d %s", response.StatusCode, text)
+	if response, text := n.ask("GET", "/v1/hubs", "", secret); response.status != 200 || !strings.Contains(text, `"hubs":[]`) {
+		t.Errorf("hubs of others: %d %s", response.status, text)
 	}
 	if after := n.state(); after != before {
 		t.Errorf("changed from\n%sto\n%s", before, after)
@@ -324,23 +330,23 @@ func TestRates(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, guard.Config{Rate: 1, Failures: 3})
 	busy, calm := "X-Auth-Token: "+n.token("busy", access.Viewer, uuid.Nil), "X-Auth-Token: "+n.token("calm", access.Viewer, uuid.Nil)
-	refused := func(response *http.Response, text string) bool {
-		return response.StatusCode == 429 && codeOf(text) == "too_many_requests" && response.Header.Get("Retry-After") != ""
+	refused := func(response reply, text string) bool {
+		return response.status == 429 && codeOf(text) == "too_many_requests" && response.header.Get("Retry-After") != ""
 	}
 	limited := 0
 	for range 60 { // ten at once, and one a second
 		switch response, text := n.ask("GET", "/v1/whoami", "", busy); {
 		case refused(response, text):
 			limited++
-		case response.StatusCode != 200:
-			t.Fatalf("%d %s", response.StatusCode, text)
+		case response.status != 200:
+			t.Fatalf("%d %s", response.status, text)
 		}
 	}
 	if limited == 0 {
 		t.Error("60 requests at once were answered")
 	}
-	if response, text := n.ask("GET", "/v1/whoami", "", calm); response.StatusCode != 200 {
-		t.Errorf("another token: %d %s", response.StatusCode, text)
+	if response, text := n.ask("GET", "/v1/whoami", "", calm); response.status != 200 {
+		t.Errorf("another token: %d %s", response.status, text)
 	}
 	limited = 0
 	for range 30 {
@@ -351,8 +357,8 @@ func TestRates(t *testing.T) {
 	if limited == 0 {
 		t.Error("30 failures at once were answered")
 	}
-	if response, text := n.ask("GET", "/v1/whoami", "", calm); response.StatusCode != 200 {
-		t.Errorf("a good token from an address that failed: %d %s", response.StatusCode, text)
+	if response, text := n.ask("GET", "/v1/whoami", "", calm); response.status != 200 {
+		t.Errorf("a good token from an address that failed: %d %s", response.status, text)
 	}
 }
 
@@ -364,7 +370,7 @@ func TestRevokedStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+n.address+"/v1/events", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.address+"/v1/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +381,7 @@ func TestRevokedStream(t *testing.T) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	lines := bufio.NewReader(response.Body)
-	if line, err := lines.ReadString('\n'); err != nil || response.StatusCode != 200 {
+	if line, err := lines.ReadString('\n'); err != nil || response.StatusCode != http.StatusOK {
 		t.Fatal(response.StatusCode, line, err)
 	}
 	if err := n.tokens.Revoke(t.Context(), access.Local(), token.ID); err != nil {
@@ -384,8 +390,8 @@ func TestRevokedStream(t *testing.T) {
 	if _, err := io.Copy(io.Discard, lines); err != nil {
 		t.Logf("the stream ended with %v", err)
 	}
-	if response, text := n.ask("GET", "/v1/whoami", "", "Authorization: Bearer "+secret); response.StatusCode != 401 {
-		t.Errorf("%d %s", response.StatusCode, text)
+	if response, text := n.ask("GET", "/v1/whoami", "", "Authorization: Bearer "+secret); response.status != 401 {
+		t.Errorf("%d %s", response.status, text)
 	}
 }
 
@@ -404,8 +410,8 @@ func TestSlow(t *testing.T) {
 	} {
 		go func() { done <- name + drip(t.Context(), n.address, begin) }()
 	}
-	if response, text := n.ask("GET", "/v1/whoami", "", "X-Auth-Token: "+secret); response.StatusCode != 200 {
-		t.Errorf("meanwhile: %d %s", response.StatusCode, text)
+	if response, text := n.ask("GET", "/v1/whoami", "", "X-Auth-Token: "+secret); response.status != 200 {
+		t.Errorf("meanwhile: %d %s", response.status, text)
 	}
 	for range 2 {
 		select {
@@ -463,13 +469,13 @@ func TestLarge(t *testing.T) {
 		if path == "/v1/explain" || strings.HasSuffix(path, "anchors") {
 			body = strings.NewReplacer("name", map[bool]string{true: "chain", false: "certificate"}[path == "/v1/explain"]).Replace(body)
 		}
-		if response, text := n.ask("POST", path, body, secret); response.StatusCode != 413 || codeOf(text) != "too_large" {
-			t.Errorf("%s: %d %.200s", path, response.StatusCode, text)
+		if response, text := n.ask("POST", path, body, secret); response.status != 413 || codeOf(text) != "too_large" {
+			t.Errorf("%s: %d %.200s", path, response.status, text)
 		}
 	}
 	// A header of more than 64 KiB is net/http's to refuse: it answers, or ends
 	// the connection while the rest still comes.
-	request, err := http.NewRequestWithContext(t.Context(), "DELETE", "http://"+n.address+"/v1/hubs/own", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "http://"+n.address+"/v1/hubs/own", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -478,7 +484,7 @@ func TestLarge(t *testing.T) {
 	request.Header.Set("X-Large", strings.Repeat("x", 2*maxHeader))
 	if response, err := http.DefaultClient.Do(request); err == nil {
 		_ = response.Body.Close()
-		if response.StatusCode != 431 {
+		if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("a large header: %d", response.StatusCode)
 		}
 	}

@@ -48,7 +48,7 @@ func (s *Server) tokenRoutes() []route {
 		},
 		{
 			method: "POST", path: all, id: "createToken", summary: "Make a token; its secret is told once, here",
-			role: access.Admin, everywhere: true, body: exampleNewToken, answer: exampleSecret, status: http.StatusCreated, serve: s.createToken,
+			role: access.Admin, everywhere: true, body: exampleNewToken, answer: exampleMade, status: http.StatusCreated, serve: s.createToken,
 		},
 		{
 			method: "DELETE", path: one, id: "revokeToken", summary: "Revoke a token, on every replica within two seconds",
@@ -56,7 +56,7 @@ func (s *Server) tokenRoutes() []route {
 		},
 		{
 			method: "POST", path: one + "/rotate", id: "rotateToken", summary: "Give a token another secret; the old one is dead at once, on other replicas within two seconds",
-			role: access.Admin, everywhere: true, answer: exampleSecret, serve: s.rotateToken,
+			role: access.Admin, everywhere: true, answer: exampleMade, serve: s.rotateToken,
 		},
 	}
 }

@@ -20,8 +20,8 @@ func TestTokensByAPI(t *testing.T) {
 	change := func(method, path, body string, status int) (made Token) {
 		t.Helper()
 		response, text := n.ask(method, path, body, boss)
-		if response.StatusCode != status {
-			t.Fatalf("%s %s: %d %s", method, path, response.StatusCode, text)
+		if response.status != status {
+			t.Fatalf("%s %s: %d %s", method, path, response.status, text)
 		}
 		if text != "" && status < 300 {
 			if err := json.Unmarshal([]byte(text), &made); err != nil {
@@ -32,8 +32,8 @@ func TestTokensByAPI(t *testing.T) {
 	}
 	is := func(secret string, status int, want string) {
 		t.Helper()
-		if response, text := n.ask("GET", "/v1/whoami", "", "Authorization: Bearer "+secret); response.StatusCode != status || !strings.Contains(text, want) {
-			t.Errorf("%d %s", response.StatusCode, text)
+		if response, text := n.ask("GET", "/v1/whoami", "", "Authorization: Bearer "+secret); response.status != status || !strings.Contains(text, want) {
+			t.Errorf("%d %s", response.status, text)
 		}
 	}
 	made := change("POST", "/v1/tokens", `{"name":"shop","role":"viewer","project_id":"`+project+`"}`, 201)

@@ -41,7 +41,7 @@ import (
 const (
 	keyStore     = "hg:{meta}:store"
 	keyNameEpoch = "hg:{meta}:epoch"
-	keyTokens    = "hg:{meta}:tokens"
+	keyTokens    = "hg:{meta}:tokens" //nolint:gosec // a name, no secret
 )
 
 // keyName is the reservation of a hub name.
