@@ -30,13 +30,9 @@ var closedCases = []closedCase{
 	{"foreign-again", "chain of another vendor, seen before", func(w *world) ([]grpcload.Request, error) { return w.checks(httpCheck, w.foreign) }, false, 0.6},
 }
 
-// devices is how many devices take turns: enough that no two checks in flight
-// are of the same.
-const devices = 512
-
 // checks makes a check for each of some devices of the vendor.
 func (w *world) checks(check func([]*x509.Certificate, int) grpcload.Request, v *vendor) ([]grpcload.Request, error) {
-	requests := make([]grpcload.Request, devices)
+	requests := make([]grpcload.Request, w.devices)
 	for i := range requests {
 		chain, err := v.chain(fmt.Sprintf("sensor-%06d", i))
 		if err != nil {
@@ -65,6 +61,7 @@ func anything([]byte) error { return nil }
 
 // world is what the cases share: the vendors and the servers.
 type world struct {
+	devices             int
 	own, foreign        *vendor
 	hubgate, stock, raw *server
 }

@@ -26,6 +26,7 @@ type options struct {
 	long     time.Duration
 	rounds   int
 	inFlight int
+	devices  int
 }
 
 func main() {
@@ -47,6 +48,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.DurationVar(&o.long, "long", 2*time.Second, "length of a round")
 	flags.IntVar(&o.rounds, "rounds", 7, "rounds of each server")
 	flags.IntVar(&o.inFlight, "in-flight", 64, "checks in flight")
+	flags.IntVar(&o.devices, "devices", 512, "devices that take turns; more than are in flight")
 	flags.StringVar(&o.serve, "serve", "", "be the server of that kind (used by bench itself)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -54,8 +56,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	switch {
 	case o.serve == "" && flags.NArg() > 0:
 		return fmt.Errorf("%q is no argument: see -help", flags.Arg(0))
-	case o.rounds < 1 || o.inFlight < 1 || o.long < 10*time.Millisecond:
-		return errors.New("-rounds and -in-flight are at least 1, -long at least 10ms")
+	case o.rounds < 1 || o.inFlight < 1 || o.devices < 1 || o.long < 10*time.Millisecond:
+		return errors.New("-rounds, -in-flight and -devices are at least 1, -long at least 10ms")
 	case o.serve != "" && flags.NArg() == 2:
 		return serve(ctx, o.serve, flags.Arg(0), flags.Arg(1))
 	case o.list:
@@ -81,7 +83,7 @@ func measure(ctx context.Context, o options, out, progress io.Writer) error {
 			return fmt.Errorf("build hubgate: %w\n%s", err, text)
 		}
 	}
-	w := &world{}
+	w := &world{devices: o.devices}
 	if w.own, err = newVendor("Acme"); err != nil {
 		return err
 	}
