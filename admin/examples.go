@@ -73,7 +73,7 @@ var (
 
 	exampleToken = Token{ID: "c2a6f8d4-6f52-4b0e-9f0b-6a1d0d0f2b11", Name: "ci", Role: "operator", CreatedAt: exampleTime}
 
-	exampleMade = Token{
+	exampleMade = Token{ //nolint:gosec // an example
 		ID: exampleToken.ID, Name: "ci", Role: "operator", CreatedAt: exampleTime, Secret: "1d2c3b4a-0f1e-4d2c-8b3a-9f8e7d6c5b4a",
 	}
 )

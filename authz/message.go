@@ -15,13 +15,13 @@ const (
 	responseError    = 5
 	// google.rpc.Status
 	statusCode = 1
+	// envoy.service.auth.v3.OkHttpResponse and DeniedHttpResponse
+	responseHeaders = 2
 	// envoy.service.auth.v3.OkHttpResponse
-	okHeaders         = 2
 	okHeadersToRemove = 5
 	// envoy.service.auth.v3.DeniedHttpResponse
-	deniedStatus  = 1
-	deniedHeaders = 2
-	deniedBody    = 3
+	deniedStatus = 1
+	deniedBody   = 3
 	// envoy.type.v3.HttpStatus
 	httpStatusCode = 1
 	// envoy.config.core.v3.HeaderValueOption, HeaderValue
@@ -65,9 +65,9 @@ func (m message) nested(number protowire.Number, write func(message) message) me
 }
 
 // header writes a HeaderValueOption that replaces whatever the device sent
-// under that name.
-func (m message) header(number protowire.Number, key, value string) message {
-	return m.nested(number, func(m message) message {
+// under that name. Both messages that hold headers hold them in the same field.
+func (m message) header(key, value string) message {
+	return m.nested(responseHeaders, func(m message) message {
 		m = m.nested(optionHeader, func(m message) message { return m.text(headerKey, key).text(headerText, value) })
 		return m.number(optionAppendAction, uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD))
 	})

@@ -60,9 +60,9 @@ func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
 	switch {
 	case outcome == provision.Allow && protocol == provision.HTTP:
 		m = m.nested(responseOK, func(m message) message {
-			m = m.header(okHeaders, "x-hub-id", d.Hub.String())
-			m = m.header(okHeaders, "x-device-id", d.Device.String())
-			m = m.header(okHeaders, "x-device-name", headerValue(d.DeviceName))
+			m = m.header("x-hub-id", d.Hub.String())
+			m = m.header("x-device-id", d.Device.String())
+			m = m.header("x-device-name", headerValue(d.DeviceName))
 			return m.text(okHeadersToRemove, headerXFCC)
 		})
 	case outcome == provision.Allow:
@@ -105,10 +105,10 @@ func (r replies) refused(m message, code typev3.StatusCode, d provision.Decision
 	}
 	text, _ := json.Marshal(body) // three strings always marshal
 	m = m.nested(deniedStatus, func(m message) message { return m.number(httpStatusCode, uint64(code)) })
-	m = m.header(deniedHeaders, "content-type", "application/json")
+	m = m.header("content-type", "application/json")
 	if retryAfter > 0 {
 		seconds := int64((retryAfter + time.Second - 1) / time.Second)
-		m = m.header(deniedHeaders, "retry-after", strconv.FormatInt(seconds, 10))
+		m = m.header("retry-after", strconv.FormatInt(seconds, 10))
 	}
 	return m.text(deniedBody, string(text))
 }

@@ -42,7 +42,7 @@ func TestFiles(t *testing.T) {
 			continue
 		}
 		seen[at] = true
-		response, text := get(t, http.MethodGet, server.URL+at, http.Header{})
+		response, text := get(t, http.MethodGet, server.URL+at, http.Header{}) //nolint:bodyclose // get reads and closes it
 		h := response.Header
 		if response.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %s", at, response.Status)
@@ -57,7 +57,7 @@ func TestFiles(t *testing.T) {
 		if kind := h.Get("Content-Type"); !strings.HasPrefix(kind, "text/") && kind != "image/svg+xml" {
 			t.Errorf("%s: type %q", at, kind)
 		}
-		again, rest := get(t, http.MethodGet, server.URL+at, http.Header{"If-None-Match": {h.Get("ETag")}})
+		again, rest := get(t, http.MethodGet, server.URL+at, http.Header{"If-None-Match": {h.Get("ETag")}}) //nolint:bodyclose // get reads and closes it
 		if again.StatusCode != http.StatusNotModified || rest != "" {
 			t.Errorf("%s, known already: %s, %d bytes", at, again.Status, len(rest))
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"reflect"
 	"strings"
@@ -215,7 +216,7 @@ func testConformance(t *testing.T, w *world) {
 	if !*update {
 		t.Fatalf("the table of %s is another; renew it with: go test ./admin/iot -run IoT -update\n%s", document, table)
 	}
-	if err := os.WriteFile(document, []byte(before+begin+table+end+after), 0o644); err != nil { //nolint:gosec // documentation
+	if err := os.WriteFile(document, []byte(before+begin+table+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -274,7 +275,7 @@ func testUnsupported(t *testing.T, w *world) {
 		results := api.Method(i).Call([]reflect.Value{request})
 		err, _ := results[len(results)-1].Interface().(error)
 		var plain *scw.ResponseError
-		if !errors.As(err, &plain) || plain.StatusCode != 501 || !strings.HasPrefix(plain.Message, "hubgate ") {
+		if !errors.As(err, &plain) || plain.StatusCode != http.StatusNotImplemented || !strings.HasPrefix(plain.Message, "hubgate ") {
 			t.Errorf("%s: %v, want 501 and a sentence", name, err)
 		}
 	}

@@ -257,7 +257,7 @@ func (w *world) do(t *testing.T, c *client, method, path, media, body string) (i
 	r := must(http.NewRequestWithContext(t.Context(), method, w.url+path, strings.NewReader(body)))(t)
 	r.Header.Set("X-Auth-Token", c.secret)
 	r.Header.Set("Content-Type", media)
-	response := must(http.DefaultClient.Do(r))(t)
+	response := must(http.DefaultClient.Do(r))(t) //nolint:bodyclose // it is, below
 	defer func() { _ = response.Body.Close() }()
 	return response.StatusCode, string(must(io.ReadAll(response.Body))(t))
 }
