@@ -61,7 +61,7 @@ func TestFiles(t *testing.T) {
 		if again.StatusCode != http.StatusNotModified || rest != "" {
 			t.Errorf("%s, known already: %s, %d bytes", at, again.Status, len(rest))
 		}
-		head, none := get(t, http.MethodHead, server.URL+at, http.Header{})
+		head, none := get(t, http.MethodHead, server.URL+at, http.Header{}) //nolint:bodyclose // it is closed
 		if head.StatusCode != http.StatusOK || none != "" || head.Header.Get("ETag") != h.Get("ETag") {
 			t.Errorf("HEAD %s: %s", at, head.Status)
 		}
@@ -88,11 +88,11 @@ func TestOthersAreNotServed(t *testing.T) {
 	server := httptest.NewServer(Handler())
 	defer server.Close()
 	for _, at := range []string{"/console", "/console/", "/console/index.html", "/index.html", "/static/main.js", "/console/nothing.js", "/v1/hubs"} {
-		if response, _ := get(t, http.MethodGet, server.URL+at, http.Header{}); response.StatusCode != http.StatusNotFound {
+		if response, _ := get(t, http.MethodGet, server.URL+at, http.Header{}); response.StatusCode != http.StatusNotFound { //nolint:bodyclose // it is closed
 			t.Errorf("GET %s: %s", at, response.Status)
 		}
 	}
-	response, _ := get(t, http.MethodPost, server.URL+"/", http.Header{})
+	response, _ := get(t, http.MethodPost, server.URL+"/", http.Header{}) //nolint:bodyclose // it is closed
 	if response.StatusCode != http.StatusMethodNotAllowed || response.Header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST /: %s, %q", response.Status, response.Header.Get("Allow"))
 	}

@@ -191,7 +191,7 @@ func (w *world) api(t *testing.T, method, path string, body, into any) {
 	if sent != nil {
 		request.Header.Set("Content-Type", kind)
 	}
-	response := must(http.DefaultClient.Do(request))(t)
+	response := must(http.DefaultClient.Do(request))(t) //nolint:bodyclose // it is closed
 	defer func() { _ = response.Body.Close() }()
 	text := must(io.ReadAll(response.Body))(t)
 	if response.StatusCode >= http.StatusMultipleChoices {
