@@ -177,3 +177,24 @@ func TestModuleLinkSecured(t *testing.T) {
 		h.established(t, e, "device-secured", mqtt311)
 	}
 }
+
+// TestModuleLinkHangs: hubgate that hangs holds up no connection, neither those
+// that are open nor those that come and go meanwhile: no hook waits for the link.
+func TestModuleLinkHangs(t *testing.T) {
+	t.Parallel()
+	e, h := startModule(t, Options{})
+	other, _ := h.established(t, e, "device-other", mqtt5)
+	h.hang(t)
+	const cycles = 200
+	for i := range cycles {
+		conn := e.dialMQTT(t, "device-passing")
+		write(t, conn, connectPacket(mqtt311, "c"))
+		if first, _, err := readPacket(conn); err != nil || first != 0x10 {
+			t.Fatalf("connection %d: packet %#x, %v; want the CONNECT", i, first, err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		assertEcho(t, other, "\xc0\x00")
+	}
+}

@@ -35,6 +35,8 @@ type hub struct {
 	active   map[uint64]int
 	ended    map[uint64]bool
 	ends     map[uint64]*link.End // not acknowledged yet
+	raw      net.Conn             // under conn
+	hung     chan struct{}        // nil: it reads; else it does not, until this is closed
 }
 
 func startHub(t testing.TB) *hub {
@@ -81,10 +83,16 @@ func (h *hub) serve(raw net.Conn) {
 		h.mu.Unlock()
 		return
 	}
-	h.hello, h.conn = hello, conn
+	h.hello, h.conn, h.raw = hello, conn, raw
 	h.conns++
 	h.mu.Unlock()
 	for {
+		h.mu.Lock()
+		hung := h.hung
+		h.mu.Unlock()
+		if hung != nil {
+			<-hung
+		}
 		m, err := conn.Read()
 		if err != nil {
 			break
@@ -160,6 +168,20 @@ func (h *hub) cut(down bool) {
 	if h.conn != nil {
 		_ = h.conn.Close()
 	}
+}
+
+// hang keeps the link, and the links to come, without reading from them, until
+// the test ends. The little that waits to be read fills the link up.
+func (h *hub) hang(t testing.TB) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if tcp, ok := h.raw.(*net.TCPConn); ok {
+		if err := tcp.SetReadBuffer(1); err != nil { // the least there is
+			t.Fatal(err)
+		}
+	}
+	h.hung = make(chan struct{})
+	t.Cleanup(func() { close(h.hung) })
 }
 
 // find gives the open connection of which ok holds, nil if there is none.
