@@ -188,8 +188,8 @@ func FuzzAPI(f *testing.F) {
 	f.Fuzz(func(t *testing.T, index uint8, hub, device, query, body string) {
 		table := r.server.table()
 		e := table[int(index)%len(table)]
-		if e.id == "streamEvents" {
-			return // it does not end by itself
+		if e.stream != nil {
+			return // it sets deadlines, which a recorder has not
 		}
 		request := httptest.NewRequest(e.method, "/", strings.NewReader(body)).WithContext(access.With(t.Context(), access.Local()))
 		request.SetPathValue("hub", hub)

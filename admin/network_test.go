@@ -492,3 +492,23 @@ func TestLarge(t *testing.T) {
 		t.Errorf("changed from\n%sto\n%s", before, after)
 	}
 }
+
+// TestPanic holds that a mistake of ours is answered and told, and ends nothing.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	r := newRig(t, func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.IoT = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a mistake") })
+	})
+	if status, text := r.do("GET", "/iot/v1/x", ""); status != 500 || codeOf(text) != "internal" {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text := r.do("GET", "/v1/whoami", ""); status != 200 {
+		t.Errorf("%d %s", status, text)
+	}
+	r.stop()
+	if !strings.Contains(log.String(), "a mistake") || !strings.Contains(log.String(), "network_test.go") {
+		t.Errorf("the log: %s", log.String())
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -66,13 +67,32 @@ func (s *Server) refuse(w http.ResponseWriter, _ *http.Request, status int, code
 
 func (s *Server) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           s.recovered(h),
 		ReadHeaderTimeout: requestTimeout,
 		ReadTimeout:       requestTimeout,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // strangers' broken handshakes
 	}
+}
+
+// recovered answers a request whose handler panicked, and tells the log. That it
+// breaks a response off is a handler's right.
+func (s *Server) recovered(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v)
+			default:
+				s.log.ErrorContext(r.Context(), "administration panicked", "method", r.Method, "path", r.URL.Path,
+					"panic", v, "stack", string(debug.Stack()))
+				s.fail(w, r, errInternal)
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) run(ctx context.Context, server *http.Server, l net.Listener) error {
