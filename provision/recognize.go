@@ -15,8 +15,10 @@ const (
 	// refusalKept is how long a refusal is recognised. It is short because a
 	// chain may become acceptable.
 	refusalKept = 30 * time.Second
-	// refusalUnit is the DER that counts as one remembered refusal.
-	refusalUnit = 1 << 10
+	// acceptanceUnit and refusalUnit are the DER that counts as one entry: a
+	// leaf may have 60 KiB, and one device gets an entry for each authority.
+	acceptanceUnit = 4 << 10
+	refusalUnit    = 1 << 10
 )
 
 // recognition remembers what checks have found out about certificates: which
@@ -48,7 +50,17 @@ type recognized struct {
 }
 
 func newRecognition(accepted, refused int) (*recognition, error) {
-	a, err := otter.New(&otter.Options[Digest, *recognized]{MaximumSize: accepted})
+	a, err := otter.New(&otter.Options[Digest, *recognized]{
+		MaximumWeight: uint64(accepted),
+		Weigher: func(_ Digest, r *recognized) uint32 {
+			size := 0
+			certs := r.facts.Path.Certificates()
+			for _, c := range certs[:len(certs)-1] { // the bundle keeps the anchor
+				size += len(c.Raw)
+			}
+			return uint32(1 + size/acceptanceUnit)
+		},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("recognised devices: %w", err)
 	}
@@ -127,6 +139,7 @@ func (g *Gate) remember(keys [2]Digest, f *Facts, h *liveHub, generation uint64)
 	}
 	if h != nil && f.PathErr == nil && f.ChainErr == nil {
 		r.facts.Identity = identify(f.Path, &h.Hub)
+		r.facts.Connection.Leaf = f.Path.Leaf().Raw // which the verdict keeps anyway
 		g.seen.accepted.Set(keys[0], r)
 		return
 	}

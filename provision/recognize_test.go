@@ -2,6 +2,10 @@ package provision_test
 
 import (
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -200,4 +204,34 @@ func (r *rig) edit(h provision.Hub, change func(*provision.Hub)) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// TestRecognisedBounded: what is remembered is bounded by its size, as one
+// device with a large certificate gets an entry for each authority it asks for.
+func TestRecognisedBounded(t *testing.T) {
+	t.Parallel()
+	const most = 64
+	r := newRig(t, func(c *provision.GateConfig) { c.CachedVerdicts = most })
+	vendor := root(t, "Acme")
+	r.hub("factory", anchors(vendor.Certificate))
+	large := leaf(t, vendor, "sensor-0001", pki.WithTemplate(func(c *x509.Certificate) {
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 32473, 1}, Value: make([]byte, 40<<10)})
+	}))
+	asks := func(n int) provision.Connection {
+		return over(large, sni("factory.iot.example.com"), func(c *provision.Connection) { c.Authority = fmt.Sprintf("%d.example.org", n) })
+	}
+	r.reads(asks(0), provision.DeviceProvisioned)
+	r.settle(asks(0), provision.DeviceKnown)
+	for n := range most {
+		r.reads(asks(n), provision.DeviceKnown)
+	}
+	r.eventually("few are kept", func() bool { // what is over the bound goes a little later
+		kept := 0
+		for n := range most {
+			if r.reads(asks(n), provision.DeviceKnown) == 0 {
+				kept++
+			}
+		}
+		return kept <= most/8
+	})
 }
