@@ -43,7 +43,7 @@ type Keyring struct {
 
 	mu     sync.Mutex
 	stored map[[32]byte]Principal
-	readAt time.Time // when reading stored began
+	readAt time.Time // when reading stored began, or failed
 	err    error     // of that reading
 }
 
@@ -80,7 +80,9 @@ func (k *Keyring) Find(ctx context.Context, secret string) (Principal, error) {
 	defer k.mu.Unlock()
 	if now := k.now(); k.readAt.IsZero() || now.Sub(k.readAt) >= freshness || now.Before(k.readAt) {
 		k.readAt = now
-		k.stored, k.err = k.read(ctx)
+		if k.stored, k.err = k.read(ctx); k.err != nil {
+			k.readAt = k.now() // or each who waits would read, one after the other, while the store hangs
+		}
 	}
 	if k.err != nil {
 		return Principal{}, k.err

@@ -232,3 +232,34 @@ func TestFirst(t *testing.T) {
 		t.Error("a secret of no token was left in the file")
 	}
 }
+
+type tokenStore = provision.Tokens
+
+// hanging is a store whose answers take long, and are none.
+type hanging struct {
+	tokenStore
+	time  time.Time
+	reads int
+}
+
+func (h *hanging) Tokens(context.Context) ([]provision.Token, error) {
+	h.reads++
+	h.time = h.time.Add(5 * time.Second)
+	return nil, provision.ErrUnavailable
+}
+
+// TestKeyringHanging: those who wait for a store that hangs wait for one reading,
+// not each for one of its own.
+func TestKeyringHanging(t *testing.T) {
+	t.Parallel()
+	store := &hanging{time: time.Now()}
+	k := access.NewKeyring(store, func() time.Time { return store.time })
+	for range 3 {
+		if _, err := k.Find(t.Context(), uuid.NewString()); err == nil {
+			t.Fatal("a secret is known though no token could be read")
+		}
+	}
+	if store.reads != 1 {
+		t.Errorf("the store was read %d times, want once", store.reads)
+	}
+}
