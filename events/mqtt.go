@@ -91,6 +91,8 @@ type mqttConn interface {
 type message struct {
 	topic   string
 	payload []byte
+	// own is set if the hub's owner chose the topic.
+	own bool
 }
 
 // errDenied: the broker does not let us publish there.
@@ -124,15 +126,15 @@ func (m *MQTT) Wants(e provision.Event) bool {
 
 // topic is where an event is published. All that is filled in is an ID or a
 // word of ours, so that no name of a device can lead to another topic.
-func (m *MQTT) topic(e provision.Event) string {
+func (m *MQTT) topic(e provision.Event) (topic string, own bool) {
 	template := m.config.Topic
 	if prefix := m.config.Hub(e.Hub).TopicPrefix; prefix != "" && m.config.HubPrefixes {
 		if t := strings.TrimSuffix(prefix, "/") + prefixedTopic; endpoint.Topic(t) == nil {
-			template = t
+			template, own = t, true
 		}
 	}
 	return strings.NewReplacer("{hub_id}", e.Hub.String(), "{severity}", string(e.Severity),
-		"{object_type}", string(e.ObjectType), "{object_id}", e.ObjectID, "{reason}", e.Reason).Replace(template)
+		"{object_type}", string(e.ObjectType), "{object_id}", e.ObjectID, "{reason}", e.Reason).Replace(template), own
 }
 
 // Deliver implements Sink.
@@ -143,7 +145,8 @@ func (m *MQTT) Deliver(ctx context.Context, events []provision.Event) (int, erro
 		if err != nil {
 			return 0, &Refusal{err}
 		}
-		messages[i] = message{m.topic(e), payload}
+		topic, own := m.topic(e)
+		messages[i] = message{topic, payload, own}
 	}
 	conn, err := m.connection(ctx)
 	if err != nil {
@@ -153,6 +156,10 @@ func (m *MQTT) Deliver(ctx context.Context, events []provision.Event) (int, erro
 	var refusal *Refusal
 	if err != nil && !errors.As(err, &refusal) && !errors.Is(err, errDenied) && ctx.Err() == nil {
 		m.drop(conn)
+	}
+	if errors.Is(err, errDenied) && messages[n].own {
+		// Who chose it mends it, or not: it must not keep other hubs' events.
+		refusal = &Refusal{err}
 	}
 	if err != nil {
 		err = fmt.Errorf("publish on %s: %w", m.server.Host, err)

@@ -385,3 +385,29 @@ func TestHubSettings(t *testing.T) {
 		t.Errorf("topics %q", topics)
 	}
 }
+
+// TestHubTopicDenied: a topic that a hub's owner chose, and the broker forbids,
+// keeps no other hub's events.
+func TestHubTopicDenied(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, "allow_anonymous true", "acl_file "+write(t, "acl", "topic readwrite hubgate/#\n"))
+	store := openBolt(t, boltstore.Config{Partitions: 1})
+	greedy, plain := newSource(t, store), newSource(t, store)
+	sink := must(events.NewMQTT(events.MQTTConfig{
+		Label: "broker", URL: "mqtt://" + b.address(), HubPrefixes: true,
+		Hub: func(id provision.HubID) events.HubSettings {
+			if id == greedy.hub.ID {
+				return events.HubSettings{TopicPrefix: "elsewhere"}
+			}
+			return events.HubSettings{}
+		},
+	}))(t)
+	box := b.subscribe("", "hubgate/#")
+	running := relay(t, store, func(c *events.Config) { c.Refusals = 1 }, sink)
+	greedy.make(1)
+	plain.make(2)
+	box.has(plain)
+	if n := running.metric("hubgate_events_dead_letters_total", "mqtt:broker"); n != 1 {
+		t.Errorf("%v events were given up, want the one", n)
+	}
+}
