@@ -38,11 +38,12 @@ func (c *checker) service() *grpc.ServiceDesc {
 		Methods: []grpc.MethodDesc{{
 			MethodName: "Check",
 			Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-				var q question
-				if err := decode(&q); err != nil {
+				t := new(translation)
+				defer t.q.free()
+				if err := decode(&t.q); err != nil {
 					return nil, err
 				}
-				return c.check(ctx, &q)
+				return c.check(ctx, t)
 			},
 		}},
 		Metadata: authv3.Authorization_ServiceDesc.Metadata,
@@ -51,25 +52,25 @@ func (c *checker) service() *grpc.ServiceDesc {
 
 // check answers one check. It returns an error only for a check whose caller
 // is no longer waiting.
-func (c *checker) check(ctx context.Context, q *question) (r reply, err error) {
+func (c *checker) check(ctx context.Context, t *translation) (r reply, err error) {
 	if err := ctx.Err(); err != nil {
 		c.metrics.dropped.Inc()
 		return nil, status.FromContextError(err).Err()
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			r, err = c.panicked(ctx, q, p), nil
+			r, err = c.panicked(ctx, &t.q, p), nil
 		}
 	}()
-	md, _ := metadata.FromIncomingContext(ctx)
+	t.md, _ = metadata.FromIncomingContext(ctx)
 	var conn provision.Connection
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
-		conn = connectionOf(q, md)
+		conn = t.connection()
 	default:
 		// The Gate is told all the same: it counts and logs, which is cheap.
-		conn = refusal(q, md, provision.Problem{
+		conn = t.refusal(provision.Problem{
 			Reason: provision.Overloaded,
 			Detail: "as many checks are in flight as authz.max_in_flight allows",
 		})

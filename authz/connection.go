@@ -3,7 +3,6 @@ package authz
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -34,11 +33,18 @@ const keyHubExtension = "hub"
 // headerXFCC is the one request header that is read, and removed.
 const headerXFCC = "x-forwarded-client-cert"
 
-// connectionOf says in the domain's words what Envoy asks. It always answers:
+// translation is one CheckRequest on its way into the domain.
+type translation struct {
+	q    question
+	md   metadata.MD
+	conn provision.Connection
+}
+
+// connection says in the domain's words what Envoy asks. It always answers:
 // what makes no sense becomes the connection's Problem, the first one found. The
 // certificates are left as they are; they are the connection's Evidence.
-func connectionOf(q *question, md metadata.MD) provision.Connection {
-	t := newTranslation(q, md)
+func (t *translation) connection() provision.Connection {
+	t.surroundings()
 	t.hubHint()
 	if t.conn.Problem == nil {
 		t.conn.Evidence = t
@@ -52,57 +58,35 @@ func (t *translation) Read(c *provision.Connection) {
 	c.Leaf, c.Attested, c.Presented, c.Problem = t.conn.Leaf, t.conn.Attested, t.conn.Presented, t.conn.Problem
 }
 
-// Identity implements provision.Evidence.
-func (t *translation) Identity() provision.Digest {
-	prints := t.value(keyFingerprints)
-	if t.q.certificate == "" || prints == "" {
-		return provision.Digest{}
-	}
-	return digest(string(t.conn.Protocol), t.q.certificate, prints, t.conn.SNI, t.conn.HubHint, t.conn.Authority)
+// Attested implements provision.Evidence.
+func (t *translation) Attested() (leaf, prints string) {
+	return t.q.certificate, t.value(keyFingerprints)
 }
 
 // Presented implements provision.Evidence.
-func (t *translation) Presented(identity provision.Digest) provision.Digest {
-	return digest(string(identity[:]), t.forwardedHeader(), t.value(keyChain))
-}
-
-// digest hashes the parts, each with its length, so that no two lists of parts
-// look alike.
-func digest(parts ...string) provision.Digest {
-	var room [4 << 10]byte
-	b := room[:0]
-	for _, p := range parts {
-		b = binary.AppendUvarint(b, uint64(len(p)))
-		b = append(b, p...)
-	}
-	return sha256.Sum256(b)
+func (t *translation) Presented() [2]string {
+	return [2]string{t.forwardedHeader(), t.value(keyChain)}
 }
 
 // refusal is the connection of a check that is refused with this problem
 // whatever else it says, so what is costly to read is left unread.
-func refusal(q *question, md metadata.MD, problem provision.Problem) provision.Connection {
-	t := newTranslation(q, md)
+func (t *translation) refusal(problem provision.Problem) provision.Connection {
+	t.surroundings()
 	t.conn.Problem = &problem
 	return t.conn
 }
 
-// translation is one CheckRequest on its way into the domain.
-type translation struct {
-	q    *question
-	md   metadata.MD
-	conn provision.Connection
-}
-
-func newTranslation(q *question, md metadata.MD) *translation {
-	t := &translation{q: q, md: md}
-	t.conn.Protocol = q.protocol()
-	t.conn.Authority = q.host
+// surroundings reads all but the certificates and what names the hub.
+func (t *translation) surroundings() {
+	t.conn.Protocol = t.q.protocol()
+	t.conn.SNI = strings.Clone(t.q.sni)
+	if t.conn.Authority = t.conn.SNI; t.q.host != t.conn.SNI {
+		t.conn.Authority = strings.Clone(t.q.host)
+	}
 	t.conn.TLS = t.isTLS()
-	t.conn.SNI = q.sni
 	t.conn.Node = t.value(keyNode)
 	t.conn.EnvoyConnection = t.value(keyConnection)
 	t.conn.Source = t.source()
-	return t
 }
 
 // problem remembers the first reason to go no further.
@@ -135,7 +119,7 @@ func (t *translation) value(key string) string {
 // TLS, its own (the destination's) as well as the device's. The scheme is the
 // device's own word; it can only make the check stricter.
 func (t *translation) isTLS() bool {
-	q := t.q
+	q := &t.q
 	return q.sni != "" || q.certificate != "" || q.sourcePrincipal != "" || q.destinationPrincipal != "" ||
 		t.value(keyFingerprints) != "" || strings.EqualFold(q.scheme, "https")
 }
@@ -143,7 +127,7 @@ func (t *translation) isTLS() bool {
 // source is the device's address. Only the metadata takes X-Forwarded-For into
 // account, as far as Envoy trusts it; on a Unix socket it holds a path.
 func (t *translation) source() netip.Addr {
-	for _, s := range []string{t.value(keySource), t.q.sourceAddress} {
+	for _, s := range [...]string{t.value(keySource), t.q.sourceAddress} {
 		if addr, err := netip.ParseAddr(s); err == nil {
 			return addr.Unmap().WithZone("")
 		}
@@ -153,7 +137,7 @@ func (t *translation) source() netip.Addr {
 
 // hubHint reads the hub that Envoy's configuration names.
 func (t *translation) hubHint() {
-	hint, extension := t.value(keyHub), t.q.hub
+	hint, extension := t.value(keyHub), strings.Clone(t.q.hub)
 	if hint != "" && extension != "" && hint != extension {
 		t.misconfigured("Envoy names two hubs: %q in the metadata %s, %q in context_extensions", hint, keyHub, extension)
 		return

@@ -3,8 +3,11 @@ package authz
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/trust"
@@ -184,12 +187,36 @@ func TestManyFingerprints(t *testing.T) {
 // A refused check is described, not read.
 func TestRefusal(t *testing.T) {
 	f := readFixture(t, "http-three-certificates")
-	c := refusal(f.question(t), f.md, provision.Problem{Reason: provision.Overloaded})
+	c := f.translation(t).refusal(provision.Problem{Reason: provision.Overloaded})
 	if c.Problem.Reason != provision.Overloaded || c.Leaf != nil || c.Presented != nil {
 		t.Errorf("%v, leaf %d bytes, %d presented", c.Problem, len(c.Leaf), len(c.Presented))
 	}
 	if c.Protocol != provision.HTTP || c.Source.String() != "127.0.0.1" || c.Node != "envoy-1" {
 		t.Errorf("the log line needs protocol, source and node: %q %v %q", c.Protocol, c.Source, c.Node)
+	}
+}
+
+// What the Gate is told outlives the message, whose memory the next check gets.
+func TestConnectionOwnsItsMemory(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no fixtures", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		t.Run(name, func(t *testing.T) {
+			f := readFixture(t, name)
+			message := f.message(t)
+			c := f.translationOf(t, unsafe.String(&message[0], len(message))).connection()
+			if c.Evidence != nil {
+				c.Evidence.Read(&c)
+				c.Evidence = nil
+			}
+			clear(message)
+			if want := f.connection(t); !reflect.DeepEqual(c, want) {
+				t.Errorf("got  %+v\nwant %+v", c, want)
+			}
+		})
 	}
 }
 

@@ -44,24 +44,35 @@ func readFixture(t testing.TB, name string) fixture {
 	return f
 }
 
-// question is what hubgate reads of the request.
-func (f fixture) question(t testing.TB) *question {
+// translation is the check on its way into the domain.
+func (f fixture) translation(t testing.TB) *translation {
+	t.Helper()
+	return f.translationOf(t, string(f.message(t)))
+}
+
+// message is the request as Envoy encodes it.
+func (f fixture) message(t testing.TB) []byte {
 	t.Helper()
 	b, err := proto.Marshal(f.req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var q question
-	if err := q.parse(string(b)); err != nil {
+	return b
+}
+
+func (f fixture) translationOf(t testing.TB, message string) *translation {
+	t.Helper()
+	x := &translation{md: f.md}
+	if err := x.q.parse(message); err != nil {
 		t.Fatal(err)
 	}
-	return &q
+	return x
 }
 
 // connection is the check as the Gate is asked about it.
 func (f fixture) connection(t testing.TB) provision.Connection {
 	t.Helper()
-	c := connectionOf(f.question(t), f.md)
+	c := f.translation(t).connection()
 	if c.Evidence != nil {
 		c.Evidence.Read(&c)
 		c.Evidence = nil

@@ -96,7 +96,7 @@ func TestLateCheckIsDropped(t *testing.T) {
 	}
 	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
-	if resp, err := c.check(late, readFixture(t, "tcp").question(t)); resp != nil || status.Code(err) != codes.DeadlineExceeded {
+	if resp, err := c.check(late, readFixture(t, "tcp").translation(t)); resp != nil || status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("answered %v, %v", resp, err)
 	}
 	if n := testutil.ToFloat64(s.metrics.dropped); n != 1 {

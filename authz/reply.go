@@ -1,12 +1,14 @@
 package authz
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
 
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 
 	"github.com/hubgate/hubgate/provision"
@@ -47,6 +49,10 @@ type replies struct{ detail DenyDetail }
 func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
 	m := message(make([]byte, 0, 640))
 	outcome := d.Reason.Outcome()
+	var hub, device string
+	if outcome == provision.Allow {
+		hub, device = texts(d.Hub.UUID, d.Device.UUID)
+	}
 	m = m.nested(responseStatus, func(m message) message {
 		switch outcome {
 		case provision.Allow:
@@ -60,8 +66,8 @@ func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
 	switch {
 	case outcome == provision.Allow && protocol == provision.HTTP:
 		m = m.nested(responseOK, func(m message) message {
-			m = m.header("x-hub-id", d.Hub.String())
-			m = m.header("x-device-id", d.Device.String())
+			m = m.header("x-hub-id", hub)
+			m = m.header("x-device-id", device)
 			m = m.header("x-device-name", headerValue(d.DeviceName))
 			return m.text(okHeadersToRemove, headerXFCC)
 		})
@@ -81,7 +87,39 @@ func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
 			return r.refused(m, typev3.StatusCode_ServiceUnavailable, d, after)
 		})
 	}
-	return reply(m.nested(responseMetadata, func(m message) message { return m.decision(d) }))
+	return reply(m.nested(responseMetadata, func(m message) message {
+		m = m.entry("decision_id", d.ID)
+		m = m.entry("reason", string(d.Reason))
+		if outcome == provision.Allow {
+			m = m.entry("hub_id", hub)
+			m = m.entry("device_id", device)
+			m = m.entry("device_name", d.DeviceName)
+			if d.Session != "" {
+				m = m.entry("session_id", d.Session)
+			}
+		}
+		return m
+	}))
+}
+
+// texts returns the canonical form of two IDs, which have one piece of memory.
+func texts(a, b uuid.UUID) (string, string) {
+	const length = 36
+	var both [2 * length]byte
+	for i, id := range [...]uuid.UUID{a, b} {
+		text := both[i*length:]
+		hex.Encode(text, id[:4])
+		at := 8
+		for j := 4; j < 10; j += 2 {
+			text[at] = '-'
+			hex.Encode(text[at+1:], id[j:j+2])
+			at += 5
+		}
+		text[at] = '-'
+		hex.Encode(text[at+1:], id[10:])
+	}
+	s := string(both[:])
+	return s[:length], s[length:]
 }
 
 // defaultRetryAfter is when to try again after a fault that tells no time.
@@ -111,21 +149,6 @@ func (r replies) refused(m message, code typev3.StatusCode, d provision.Decision
 		m = m.header("retry-after", strconv.FormatInt(seconds, 10))
 	}
 	return m.text(deniedBody, string(text))
-}
-
-// decision writes the fields of the dynamic metadata, a google.protobuf.Struct.
-func (m message) decision(d provision.Decision) message {
-	m = m.entry("decision_id", d.ID)
-	m = m.entry("reason", string(d.Reason))
-	if d.Allowed() {
-		m = m.entry("hub_id", d.Hub.String())
-		m = m.entry("device_id", d.Device.String())
-		m = m.entry("device_name", d.DeviceName)
-		if d.Session != "" {
-			m = m.entry("session_id", d.Session)
-		}
-	}
-	return m
 }
 
 // headerValue makes a name safe in a header: what is not printable ASCII is

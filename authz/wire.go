@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hubgate/hubgate/provision"
@@ -27,6 +28,19 @@ type question struct {
 	destinationPrincipal string
 	sni                  string // attributes.tls_session.sni
 	hub                  string // attributes.context_extensions["hub"]
+
+	// buffer is where the strings are; nil if they are anywhere.
+	buffer mem.Buffer
+}
+
+// free gives the memory of the question back. Whoever still asks it, asks an
+// empty one.
+func (q *question) free() {
+	buffer := q.buffer
+	*q = question{}
+	if buffer != nil {
+		buffer.Free()
+	}
 }
 
 // protocol is what the device speaks to Envoy.
@@ -41,7 +55,7 @@ func (q *question) protocol() provision.Protocol {
 var errWire = errors.New("the CheckRequest is not the protobuf message that it should be")
 
 // parse reads an encoded CheckRequest into a new question, whose strings are then
-// parts of it.
+// parts of it: what is to outlive the question has to be cloned.
 func (q *question) parse(message string) error {
 	return fields(message, func(number protowire.Number, value string) error {
 		if number == 1 {

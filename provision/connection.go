@@ -53,19 +53,15 @@ type Connection struct {
 	DryRun bool
 }
 
-// Digest is a SHA-256 of what an edge was told, as it was told.
-type Digest [32]byte
-
 // Evidence is what an edge was told of a device's certificates and has not
-// decoded: a device that the Gate recognises needs no decoding. It is used
-// during the check only, by one goroutine.
+// decoded: a device that the Gate recognises needs no decoding. It and its
+// strings are used during the check only, by one goroutine.
 type Evidence interface {
-	// Identity is a digest of everything in the check that its outcome depends
-	// on, time and state apart, except what the device presented besides its
-	// leaf. Zero: the chain is not attested, so nothing can be recognised by it.
-	Identity() Digest
-	// Presented is a digest of identity and of what the device presented.
-	Presented(identity Digest) Digest
+	// Attested returns the leaf and the fingerprints of the chain, in the words
+	// in which Envoy attests them. If either is "", nothing can be recognised.
+	Attested() (leaf, prints string)
+	// Presented returns all of what the device presented besides its leaf.
+	Presented() [2]string
 	// Read decodes into Leaf, Attested and Presented, or Problem.
 	Read(c *Connection)
 }

@@ -43,6 +43,12 @@ type Facts struct {
 	Looked   bool
 	Device   *Device
 	StoreErr error
+
+	// learned is set if the hub has nothing to learn from the path.
+	learned bool
+	// draft is the decision while Decide makes it: here, as each step takes its
+	// address, it needs no memory of its own.
+	draft Decision
 }
 
 // finding is what a step says: no reason to stop, or why it ends the check.
@@ -75,19 +81,20 @@ var steps = []step{
 // Looked set. DeviceProvisioned means that the device may be created, not that
 // it has been.
 func Decide(f *Facts) (Decision, bool) {
-	var d Decision
+	d := &f.draft
+	*d = Decision{}
 	for _, s := range steps {
-		found := s.check(f, &d)
+		found := s.check(f, d)
 		if f.Connection.DryRun {
 			ok := found.reason == "" || found.reason.Outcome() == Allow
 			d.Steps = append(d.Steps, Step{Name: s.name, OK: ok, Detail: found.detail})
 		}
 		if found.reason != "" {
 			d.Reason, d.Detail = found.reason, found.detail
-			return d, true
+			return *d, true
 		}
 	}
-	return d, false
+	return *d, false
 }
 
 func usable(f *Facts, _ *Decision) finding {

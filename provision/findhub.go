@@ -55,7 +55,7 @@ func (g *Gate) searchHub(ctx context.Context, c *Connection, f *Facts) *liveHub 
 	case current != h: // what was verified under the old anchors is void
 		h, f.Path, f.PathErr = current, trust.Path{}, nil
 	}
-	g.checkAuthority(c, f)
+	g.checkAuthority(h, f)
 	if f.Path.Leaf() == nil && f.PathErr == nil {
 		f.Path, f.PathErr = g.verify(ctx, h, f, nil)
 	}
@@ -148,14 +148,22 @@ func (g *Gate) verify(ctx context.Context, h *liveHub, f *Facts, budget *trust.B
 	return path, err
 }
 
-// checkAuthority notes which hub the HTTP authority names.
-func (g *Gate) checkAuthority(c *Connection, f *Facts) {
-	if c.Protocol != HTTP || c.Authority == "" {
+// checkAuthority notes which hub the HTTP authority names. It is the request's,
+// not the connection's, so it is looked at each time.
+func (g *Gate) checkAuthority(h *liveHub, f *Facts) {
+	c := &f.Connection
+	switch {
+	case c.Protocol != HTTP || c.Authority == "":
+		return
+	case f.HubFrom == "SNI" && c.Authority == c.SNI: // as nearly always
+		f.AuthorityHub = &h.ID
 		return
 	}
 	host := c.Authority
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+	if strings.Contains(host, ":") { // else the error costs more than the rest
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
 	}
 	label, ok := g.label(host)
 	if !ok {
@@ -182,6 +190,9 @@ func (g *Gate) label(host string) (string, bool) {
 }
 
 func (g *Gate) isHub(name string) bool {
+	if len(name) != 36 { // nearly every device's; the error below costs more
+		return false
+	}
 	id, err := ParseHubID(strings.ToLower(name))
 	return err == nil && g.hubs.id(id) != nil
 }

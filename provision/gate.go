@@ -200,7 +200,9 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		if !d.Allowed() {
 			return d
 		}
-		g.learn(ctx, h, f.Path)
+		if !f.learned {
+			g.learn(ctx, h, f.Path)
+		}
 		if g.sessions != nil {
 			d.Session = g.sessions.Allowed(ctx, newSession(c, d, f.Now))
 		}
@@ -215,14 +217,16 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 	if c.Problem != nil || !c.TLS {
 		return f, nil
 	}
-	h, keys, ok := g.recognize(ctx, f)
-	if !ok {
+	var h *liveHub
+	if r, m := g.recognize(ctx, f); r != nil {
+		h = r.hub
+	} else {
 		generation := g.hubs.generation.Load() // before anything is looked up in it
 		if c.Evidence != nil {
 			c.Evidence.Read(&f.Connection)
 		}
 		h = g.examine(ctx, f)
-		g.remember(keys, f, h, generation)
+		g.remember(m, f, h, generation)
 	}
 	if h != nil {
 		f.Hub = &h.Hub
@@ -246,7 +250,7 @@ func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
 // proves it current, else from the store, nil if it is gone. While the store
 // does not answer, what was known counts for the outage window.
 func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liveHub, error) {
-	partition := h.ID.Partition(g.store.Partitions())
+	partition := int(h.slot) % len(g.devices.partitions)
 	if h.Declared != "" || g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
 		// The directory is current; h may have been found in it just before it
 		// was read anew.
@@ -388,11 +392,10 @@ func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decis
 func (g *Gate) learn(ctx context.Context, h *liveHub, path trust.Path) {
 	var unknown [][]byte
 	var key strings.Builder
-	for _, c := range path.Intermediates() {
-		if f := trust.FingerprintOf(c); !h.bundle.Knows(f) {
-			unknown = append(unknown, c.Raw)
-			key.Write(f[:])
-		}
+	for _, c := range h.unknown(path) {
+		f := trust.FingerprintOf(c)
+		unknown = append(unknown, c.Raw)
+		key.Write(f[:])
 	}
 	if len(unknown) == 0 || len(h.learned) >= MaxLearned {
 		return

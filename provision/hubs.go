@@ -25,6 +25,7 @@ const maxCandidates = 16
 // liveHub is a hub as checks use it: immutable, replaced as a whole.
 type liveHub struct {
 	Hub
+	slot    uint16 // of its ID, which takes a hash to compute
 	bundle  *trust.Bundle
 	learned [][]byte
 	// uploaded are the intermediates that the hub's owner vouches for, as
@@ -34,9 +35,6 @@ type liveHub struct {
 
 // newLiveHub compiles a hub's trust.
 func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
-	if err := CheckPolicy(h.Policy); err != nil {
-		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
-	}
 	anchors, err := parseAll(h.Anchors)
 	if err != nil {
 		return nil, fmt.Errorf("hub %s: trust anchors: %w", h.Name, err)
@@ -45,7 +43,7 @@ func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hub %s: intermediates: %w", h.Name, err)
 	}
-	live := &liveHub{Hub: h, learned: learned, uploaded: make(map[trust.Fingerprint]struct{})}
+	live := &liveHub{Hub: h, slot: h.ID.slot(), learned: learned, uploaded: make(map[trust.Fingerprint]struct{})}
 	for _, c := range uploaded {
 		live.uploaded[trust.FingerprintOf(c)] = struct{}{}
 	}
@@ -89,6 +87,13 @@ func (h *liveHub) claimTo(path trust.Path, c *Connection) claim {
 		best = vouched
 	}
 	return best
+}
+
+// unknown returns the path's intermediates that the hub does not know.
+func (h *liveHub) unknown(path trust.Path) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(path.Intermediates()), func(c *x509.Certificate) bool {
+		return h.bundle.Knows(trust.FingerprintOf(c))
+	})
 }
 
 func parseAll(ders [][]byte) ([]*x509.Certificate, error) {

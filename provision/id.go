@@ -78,9 +78,12 @@ func uuidV8(b [16]byte) uuid.UUID {
 }
 
 // Partition is the partition, 0 ≤ p < n, that holds the hub and all its own.
-func (id HubID) Partition(n int) int {
+func (id HubID) Partition(n int) int { return int(id.slot()) % n }
+
+// slot is what tells the partition, however many there are.
+func (id HubID) slot() uint16 {
 	h := sha256.Sum256(id.UUID[:])
-	return int(binary.BigEndian.Uint16(h[:2])) % n
+	return binary.BigEndian.Uint16(h[:2])
 }
 
 // Partition is the partition, 0 ≤ p < n, that holds the device: its hub's.

@@ -206,32 +206,59 @@ func (r *rig) edit(h provision.Hub, change func(*provision.Hub)) {
 	}
 }
 
-// TestRecognisedBounded: what is remembered is bounded by its size, as one
-// device with a large certificate gets an entry for each authority it asks for.
+// TestRecognisedBounded: what is remembered is bounded by its size, as a
+// certificate may have 60 KiB.
 func TestRecognisedBounded(t *testing.T) {
 	t.Parallel()
 	const most = 64
 	r := newRig(t, func(c *provision.GateConfig) { c.CachedVerdicts = most })
 	vendor := root(t, "Acme")
 	r.hub("factory", anchors(vendor.Certificate))
-	large := leaf(t, vendor, "sensor-0001", pki.WithTemplate(func(c *x509.Certificate) {
-		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 32473, 1}, Value: make([]byte, 40<<10)})
-	}))
-	asks := func(n int) provision.Connection {
-		return over(large, sni("factory.iot.example.com"), func(c *provision.Connection) { c.Authority = fmt.Sprintf("%d.example.org", n) })
+	large := make([]provision.Connection, most)
+	for n := range large {
+		device := leaf(t, vendor, fmt.Sprintf("sensor-%04d", n), pki.WithTemplate(func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 32473, 1}, Value: make([]byte, 40<<10)})
+		}))
+		large[n] = over(device, sni("factory.iot.example.com"))
+		r.reads(large[n], provision.DeviceProvisioned)
 	}
-	r.reads(asks(0), provision.DeviceProvisioned)
-	r.settle(asks(0), provision.DeviceKnown)
-	for n := range most {
-		r.reads(asks(n), provision.DeviceKnown)
-	}
+	r.settle(large[most-1], provision.DeviceKnown)
 	r.eventually("few are kept", func() bool { // what is over the bound goes a little later
 		kept := 0
-		for n := range most {
-			if r.reads(asks(n), provision.DeviceKnown) == 0 {
+		for _, c := range large {
+			if r.reads(c, provision.DeviceKnown) == 0 {
 				kept++
 			}
 		}
 		return kept <= most/8
 	})
+}
+
+// TestAuthorityIsTheRequests: a device is recognised whatever host it asks for,
+// and refused where that is another hub's.
+func TestAuthorityIsTheRequests(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	vendor := root(t, "Acme")
+	r.hub("factory", anchors(vendor.Certificate))
+	other := r.hub("plant", anchors(root(t, "Globex").Certificate))
+	c := over(leaf(t, vendor, "sensor-0001"), sni("factory.iot.example.com"))
+	r.reads(c, provision.DeviceProvisioned)
+	r.settle(c, provision.DeviceKnown)
+	for authority, want := range map[string]provision.Reason{
+		"":                                     provision.DeviceKnown,
+		"www.example.org":                      provision.DeviceKnown,
+		"FACTORY.iot.example.com.":             provision.DeviceKnown,
+		"factory.iot.example.com:8443":         provision.DeviceKnown,
+		"[::1]:8443":                           provision.DeviceKnown,
+		"plant.iot.example.com":                provision.AuthorityMismatch,
+		"plant.iot.example.com:443":            provision.AuthorityMismatch,
+		other.ID.String() + ".iot.example.com": provision.AuthorityMismatch,
+		"nobody.iot.example.com":               provision.AuthorityMismatch,
+	} {
+		c.Authority = authority
+		if n := r.reads(c, want); n != 0 {
+			t.Errorf("the device is not recognised where it asks for %q", authority)
+		}
+	}
 }

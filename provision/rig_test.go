@@ -3,7 +3,6 @@ package provision_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -257,22 +256,22 @@ type envelope struct {
 	read *int
 }
 
-func (e envelope) Identity() provision.Digest {
-	if len(e.Leaf) == 0 || len(e.Attested) == 0 {
-		return provision.Digest{}
+func (e envelope) Attested() (leaf, prints string) {
+	if len(e.Connection.Attested) > 0 {
+		prints = fmt.Sprintf("%x", e.Connection.Attested)
 	}
-	return sha256.Sum256(fmt.Appendf(nil, "%s %x %x %q %q %q", e.Protocol, e.Leaf, e.Attested, e.SNI, e.HubHint, e.Authority))
+	return string(e.Leaf), prints
 }
 
-func (e envelope) Presented(identity provision.Digest) provision.Digest {
-	return sha256.Sum256(fmt.Appendf(nil, "%x %x", identity, e.Connection.Presented))
+func (e envelope) Presented() [2]string {
+	return [2]string{fmt.Sprintf("%x", e.Connection.Presented)}
 }
 
 func (e envelope) Read(c *provision.Connection) {
 	if e.read != nil {
 		*e.read++
 	}
-	c.Leaf, c.Attested, c.Presented = e.Leaf, e.Attested, e.Connection.Presented
+	c.Leaf, c.Attested, c.Presented = e.Leaf, e.Connection.Attested, e.Connection.Presented
 }
 
 func (r *rig) expect(c provision.Connection, want provision.Reason) provision.Decision {

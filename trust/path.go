@@ -70,7 +70,13 @@ func (p Path) begins() time.Time {
 	return last
 }
 
-// ValidAt tells whether every certificate is valid then, the leeway included.
+// Valid returns when every certificate is valid, the leeway included.
+func (p Path) Valid() (from, until time.Time) {
+	return p.begins().Add(-NotBeforeLeeway), p.Expires()
+}
+
+// ValidAt tells whether every certificate is valid then.
 func (p Path) ValidAt(now time.Time) bool {
-	return !now.Before(p.begins().Add(-NotBeforeLeeway)) && !now.After(p.Expires())
+	from, until := p.Valid()
+	return !now.Before(from) && !now.After(until)
 }

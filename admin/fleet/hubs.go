@@ -201,7 +201,6 @@ type HubSpec struct {
 	EventsDisabled    bool
 	EventsTopicPrefix string
 	ProductPlan       string
-	Policy            *PolicyChange // of the default one
 }
 
 // CreateHub creates a hub. It takes an Admin; one of a project creates hubs of
@@ -227,9 +226,6 @@ func (f *Fleet) CreateHub(ctx context.Context, p access.Principal, spec HubSpec)
 		Disabled: spec.Disabled, SNIOnly: spec.SNIOnly, UnicodeNames: spec.UnicodeNames,
 		EventsDisabled: spec.EventsDisabled, EventsTopicPrefix: spec.EventsTopicPrefix, ProductPlan: spec.ProductPlan,
 		CreatedAt: now, UpdatedAt: now,
-	}
-	if h.Policy, err = spec.Policy.apply(h.Policy); err != nil {
-		return Hub{}, err
 	}
 	if err := checkHub(h); err != nil {
 		return Hub{}, err
@@ -285,7 +281,6 @@ type HubChange struct {
 	EventsDisabled    *bool
 	EventsTopicPrefix *string
 	ProductPlan       *string
-	Policy            *PolicyChange
 }
 
 // role is what the change takes.
@@ -322,10 +317,6 @@ func (c HubChange) apply(h *provision.Hub, now time.Time) error {
 	if c.Enabled != nil {
 		after.Disabled = !*c.Enabled
 	}
-	var err error
-	if after.Policy, err = c.Policy.apply(h.Policy); err != nil {
-		return err
-	}
 	if err := checkHub(after); err != nil {
 		return err
 	}
@@ -334,8 +325,7 @@ func (c HubChange) apply(h *provision.Hub, now time.Time) error {
 	}
 	if after.Name == h.Name && after.AutoProvisioning == h.AutoProvisioning && after.SNIOnly == h.SNIOnly &&
 		after.UnicodeNames == h.UnicodeNames && after.EventsDisabled == h.EventsDisabled &&
-		after.EventsTopicPrefix == h.EventsTopicPrefix && after.ProductPlan == h.ProductPlan && after.Disabled == h.Disabled &&
-		after.Policy.Equal(h.Policy) {
+		after.EventsTopicPrefix == h.EventsTopicPrefix && after.ProductPlan == h.ProductPlan && after.Disabled == h.Disabled {
 		return errUnchanged
 	}
 	after.UpdatedAt = now

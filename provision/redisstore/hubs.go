@@ -59,7 +59,7 @@ func (s *Store) HubByName(ctx context.Context, name string) (provision.Hub, erro
 }
 
 // Hubs implements provision.Store.
-func (s *Store) Hubs(ctx context.Context, number int) ([]provision.StoredHub, error) {
+func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
 	p := s.parts[number]
 	var members *redis.StringSliceCmd
 	err := s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
@@ -68,24 +68,26 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.StoredHub, er
 	if err != nil || len(members.Val()) == 0 {
 		return nil, err
 	}
-	ids := make([]provision.HubID, len(members.Val()))
-	for i, text := range members.Val() {
-		if ids[i], err = provision.ParseHubID(text); err != nil {
+	ids := members.Val()
+	keys := make([]string, len(ids))
+	for i, text := range ids {
+		id, err := provision.ParseHubID(text)
+		if err != nil {
 			return nil, err
 		}
+		keys[i] = p.hub(id)
 	}
-	records, learned := make([]*redis.StringCmd, len(ids)), make([]*redis.StringSliceCmd, len(ids))
+	replies := make([]*redis.StringCmd, len(ids))
 	err = s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
-		for i, id := range ids {
-			records[i] = pipe.HGet(ctx, p.hub(id), fieldRecord)
-			learned[i] = pipe.SMembers(ctx, p.learned(id))
+		for i, key := range keys {
+			replies[i] = pipe.HGet(ctx, key, fieldRecord)
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	hubs := make([]provision.StoredHub, 0, len(ids))
-	for i, reply := range records {
+	hubs := make([]provision.Hub, 0, len(ids))
+	for _, reply := range replies {
 		rec, err := reply.Result()
 		if errors.Is(err, redis.Nil) {
 			continue // deleted since the IDs were read
@@ -94,7 +96,7 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.StoredHub, er
 		if err != nil {
 			return nil, err
 		}
-		hubs = append(hubs, provision.StoredHub{Hub: h, Learned: ders(learned[i])})
+		hubs = append(hubs, h)
 	}
 	return hubs, nil
 }
@@ -109,15 +111,11 @@ func (s *Store) Learned(ctx context.Context, hub provision.HubID) ([][]byte, err
 	if err != nil {
 		return nil, err
 	}
-	return ders(members), nil
-}
-
-func ders(members *redis.StringSliceCmd) [][]byte {
-	var ders [][]byte
-	for _, m := range members.Val() {
-		ders = append(ders, []byte(m))
+	ders := make([][]byte, len(members.Val()))
+	for i, m := range members.Val() {
+		ders[i] = []byte(m)
 	}
-	return ders
+	return ders, nil
 }
 
 // Learn implements provision.Store. A hub that is gone or being deleted is
