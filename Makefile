@@ -27,7 +27,7 @@ test: deps tools ## everything, with the race detector, on real servers
 soak: deps tools ## the long loops; run before a release
 	HUBGATE_SOAK=1 $(GO) test -timeout 60m $(TESTFLAGS) ./...
 
-bench: ## a check beside a stock server, then the parts: the decision path and the stores
+bench: deps ## hubgate beside a stock server, then the parts: the decision path and the stores
 	$(GO) run ./bench
 	$(GO) test -run '^$$' -bench . -benchmem ./trust/... ./provision/... ./authz/...
 

@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
 
 // Examples of the OpenAPI document. What they are of is its schema.
 
@@ -19,6 +23,7 @@ var (
 		ID: "0b7d5c1e-7f7e-4f0c-9d3e-0c1f6f6f1d11", Name: "factory", Status: "ready", Enabled: true, AutoProvisioning: true,
 		HasOwnCA: true, TrustAnchors: []Certificate{exampleCertificate}, Intermediates: []Certificate{},
 		Devices: 1250, ConnectedDevices: 1180, CreatedAt: &exampleTime, UpdatedAt: &exampleTime,
+		Policy: showPolicy(provision.Policy{Admission: []provision.AdmissionRule{{NamePattern: "SN-[0-9]{4}", Claims: provision.ClaimListed}}}),
 	}
 
 	exampleTrue = true

@@ -36,6 +36,7 @@ type Hub struct {
 	UnicodeNames      bool          `json:"unicode_names"`
 	EventsDisabled    bool          `json:"events_disabled"`
 	EventsTopicPrefix string        `json:"events_topic_prefix"`
+	Policy            Policy        `json:"policy"`
 	TrustAnchors      []Certificate `json:"trust_anchors"`
 	Intermediates     []Certificate `json:"intermediates"`
 	Devices           int           `json:"devices"`
@@ -63,17 +64,20 @@ type NewHub struct {
 	UnicodeNames      bool   `json:"unicode_names,omitempty"`
 	EventsDisabled    bool   `json:"events_disabled,omitempty"`
 	EventsTopicPrefix string `json:"events_topic_prefix,omitempty"`
+	// Policy is what differs from the default one.
+	Policy *PolicyChange `json:"policy,omitempty"`
 }
 
 // HubChange is an edit of a hub: what is not given stays.
 type HubChange struct {
-	Name              *string `json:"name,omitempty"`
-	Enabled           *bool   `json:"enabled,omitempty"`
-	AutoProvisioning  *bool   `json:"auto_provisioning,omitempty"`
-	SNIOnly           *bool   `json:"sni_only,omitempty"`
-	UnicodeNames      *bool   `json:"unicode_names,omitempty"`
-	EventsDisabled    *bool   `json:"events_disabled,omitempty"`
-	EventsTopicPrefix *string `json:"events_topic_prefix,omitempty"`
+	Name              *string       `json:"name,omitempty"`
+	Enabled           *bool         `json:"enabled,omitempty"`
+	AutoProvisioning  *bool         `json:"auto_provisioning,omitempty"`
+	SNIOnly           *bool         `json:"sni_only,omitempty"`
+	UnicodeNames      *bool         `json:"unicode_names,omitempty"`
+	EventsDisabled    *bool         `json:"events_disabled,omitempty"`
+	EventsTopicPrefix *string       `json:"events_topic_prefix,omitempty"`
+	Policy            *PolicyChange `json:"policy,omitempty"`
 }
 
 // Certificate is what tells one certificate from another.
@@ -125,7 +129,7 @@ func showHub(h fleet.Hub) (Hub, error) {
 	shown := Hub{
 		ID: h.ID.String(), Name: h.Name, DeclaredIn: h.Declared, Status: string(h.Status()), Enabled: h.Status() == fleet.Ready,
 		AutoProvisioning: h.AutoProvisioning, HasOwnCA: len(anchors) > 0, SNIOnly: h.SNIOnly, UnicodeNames: h.UnicodeNames,
-		EventsDisabled: h.EventsDisabled, EventsTopicPrefix: h.EventsTopicPrefix,
+		EventsDisabled: h.EventsDisabled, EventsTopicPrefix: h.EventsTopicPrefix, Policy: showPolicy(h.Policy),
 		TrustAnchors: anchors, Intermediates: intermediates, Devices: h.Devices, ConnectedDevices: h.Connected,
 		CreatedAt: timeOf(h.CreatedAt), UpdatedAt: timeOf(h.UpdatedAt),
 	}
@@ -225,17 +229,21 @@ func projectOf(text string) (uuid.UUID, error) {
 
 func (s *Server) createHub(r *http.Request) (any, error) {
 	var body NewHub
-	if err := decode(r, &body); err != nil {
+	if _, err := decodeChange(r, &body); err != nil {
 		return nil, err
 	}
 	project, err := projectOf(body.ProjectID)
 	if err != nil {
 		return nil, err
 	}
+	policy, err := body.Policy.change()
+	if err != nil {
+		return nil, err
+	}
 	return s.aHub(s.fleet.CreateHub(r.Context(), caller(r), fleet.HubSpec{
 		Name: body.Name, Project: project, Disabled: body.Enabled != nil && !*body.Enabled, AutoProvisioning: body.AutoProvisioning,
 		SNIOnly: body.SNIOnly, UnicodeNames: body.UnicodeNames,
-		EventsDisabled: body.EventsDisabled, EventsTopicPrefix: body.EventsTopicPrefix,
+		EventsDisabled: body.EventsDisabled, EventsTopicPrefix: body.EventsTopicPrefix, Policy: policy,
 	}))
 }
 
@@ -256,9 +264,14 @@ func (s *Server) updateHub(r *http.Request) (any, error) {
 	if _, err := decodeChange(r, &body); err != nil {
 		return nil, err
 	}
+	policy, err := body.Policy.change()
+	if err != nil {
+		return nil, err
+	}
 	return s.aHub(s.fleet.UpdateHub(r.Context(), caller(r), r.PathValue("hub"), fleet.HubChange{
 		Enabled: body.Enabled, AutoProvisioning: body.AutoProvisioning, Name: body.Name, SNIOnly: body.SNIOnly,
 		UnicodeNames: body.UnicodeNames, EventsDisabled: body.EventsDisabled, EventsTopicPrefix: body.EventsTopicPrefix,
+		Policy: policy,
 	}))
 }
 

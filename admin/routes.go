@@ -187,18 +187,28 @@ func decodeChange(r *http.Request, into any, nullable ...string) (nulls []string
 	if err := decode(r, into); err != nil {
 		return nil, err
 	}
+	return findNulls("", text, nullable)
+}
+
+// findNulls tells which of an object's fields are null, and refuses those that
+// may not be.
+func findNulls(path string, text []byte, nullable []string) (nulls []string, err error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(text, &fields); err != nil || fields == nil {
 		return nil, invalid("the body is not the JSON that belongs here: it is no object")
 	}
 	for name, value := range fields {
-		if string(value) != "null" {
-			continue
+		switch value[0] {
+		case '{':
+			if _, err := findNulls(path+name+".", value, nil); err != nil {
+				return nil, err
+			}
+		case 'n':
+			if !slices.Contains(nullable, name) {
+				return nil, invalid("%s: null is no value; leave it out, and it stays as it is", path+name)
+			}
+			nulls = append(nulls, name)
 		}
-		if !slices.Contains(nullable, name) {
-			return nil, invalid("%s: null is no value; leave it out, and it stays as it is", name)
-		}
-		nulls = append(nulls, name)
 	}
 	return nulls, nil
 }

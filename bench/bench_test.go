@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,29 +23,31 @@ func TestMain(m *testing.M) {
 func TestSmoke(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.json")
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-rounds", "1", "-long", "100ms", "-devices", "8", "-json", file}, &out, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"-rounds", "1", "-long", "100ms", "-devices", "8", "-hubs", "50", "-json", file}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(file)
+	results, err := read(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var results []result
-	if err := json.Unmarshal(text, &results); err != nil {
-		t.Fatal(err)
-	}
-	if len(results) != len(closedCases) {
-		t.Errorf("%d results of %d cases", len(results), len(closedCases))
+	if len(results) != len(cases) {
+		t.Errorf("%d results of %d cases", len(results), len(cases))
 	}
 	for _, r := range results {
-		for _, server := range []string{"hubgate", "stock", "raw"} {
-			f := r.Servers[server]
-			if f.Rate <= 0 || f.Allocs <= 0 || f.P50 <= 0 || f.P50 > f.P999 {
-				t.Errorf("%s, %s: %+v", r.Case, server, f)
+		if len(r.Rows) < 2 || len(r.Targets) == 0 || !strings.Contains(out.String(), r.What) {
+			t.Errorf("%+v in\n%s", r, &out)
+		}
+		for _, row := range r.Rows {
+			for _, c := range r.Columns {
+				if v, ok := row.Figures[c]; ok && v <= 0 {
+					t.Errorf("%s: %s of %s is %v", r.Case, c, row.Side, v)
+				}
 			}
 		}
-		if !strings.Contains(out.String(), r.Case) {
-			t.Errorf("%s is not in the table:\n%s", r.Case, &out)
+		for _, target := range r.Targets {
+			if target.Measured == 0 || target.Low > target.High {
+				t.Errorf("%s: %+v", r.Case, target)
+			}
 		}
 	}
 }

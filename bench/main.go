@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"runtime"
-	"strings"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -27,6 +24,7 @@ type options struct {
 	rounds   int
 	inFlight int
 	devices  int
+	hubs     int
 }
 
 func main() { os.Exit(status(os.Args[1:])) }
@@ -45,13 +43,14 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.list, "list", false, "list the cases")
-	flags.StringVar(&o.run, "run", "", "only cases whose name contains this")
-	flags.StringVar(&o.json, "json", "", "write the figures to this file, too")
+	flags.StringVar(&o.run, "run", "", "only cases whose name contains one of these words, separated by commas")
+	flags.StringVar(&o.json, "json", "", "write the figures to this file, too; of cases that are not run it keeps what it holds")
 	flags.StringVar(&o.hubgate, "hubgate", "", "the binary to measure (default: one built from this source)")
-	flags.DurationVar(&o.long, "long", 2*time.Second, "length of a round")
+	flags.DurationVar(&o.long, "long", time.Second, "length of a round")
 	flags.IntVar(&o.rounds, "rounds", 7, "rounds of each server")
 	flags.IntVar(&o.inFlight, "in-flight", 64, "checks in flight")
 	flags.IntVar(&o.devices, "devices", 512, "devices that take turns; more than are in flight")
+	flags.IntVar(&o.hubs, "hubs", 100_000, "hubs that hubgate starts with")
 	flags.StringVar(&o.serve, "serve", "", "be the server of that kind (used by bench itself)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -65,7 +64,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return serve(ctx, o.serve, flags.Arg(0), flags.Arg(1))
 	case o.list:
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		for _, c := range closedCases {
+		for _, c := range cases {
 			_, _ = fmt.Fprintf(w, "%s\t%s\n", c.name, c.what)
 		}
 		return w.Flush()
@@ -74,92 +73,75 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 }
 
 func measure(ctx context.Context, o options, out, progress io.Writer) error {
-	dir, err := os.MkdirTemp("", "hubgate-bench-")
+	todo, err := chosen(o.run)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if o.hubgate == "" {
-		o.hubgate = filepath.Join(dir, "hubgate")
-		build := exec.CommandContext(ctx, "go", "build", "-o", o.hubgate, "github.com/hubgate/hubgate/cmd/hubgate")
-		if text, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build hubgate: %w\n%s", err, text)
-		}
-	}
-	w := &world{devices: o.devices}
-	if w.own, err = newVendor("Acme"); err != nil {
+	w, err := newWorld(ctx, o)
+	if err != nil {
 		return err
 	}
-	if w.foreign, err = newVendor("Globex"); err != nil {
+	defer w.close()
+	if err := keepOff(); err != nil {
 		return err
-	}
-	// The generator keeps off the servers' processor.
-	if n := runtime.NumCPU(); n > 1 {
-		runtime.GOMAXPROCS(2)
-		if err := pin([]int{n - 1}); err != nil {
-			return err
-		}
-	}
-	var started []*server
-	defer func() {
-		for _, s := range started {
-			s.process.Kill()
-		}
-	}()
-	for _, kind := range []struct {
-		into  **server
-		start func() (*server, error)
-	}{
-		{&w.stock, func() (*server, error) { return startNoop(ctx, "stock") }},
-		{&w.raw, func() (*server, error) { return startNoop(ctx, "raw") }},
-		{&w.hubgate, func() (*server, error) { return startHubgate(ctx, o.hubgate, dir, w.own, "bolt:hubgate.db") }},
-	} {
-		s, err := kind.start()
-		if err != nil {
-			return err
-		}
-		started, *kind.into = append(started, s), s
 	}
 	var results []result
-	for _, c := range closedCases {
-		if !strings.Contains(c.name, o.run) {
-			continue
-		}
-		_, _ = fmt.Fprintf(progress, "measuring %s …\n", c.name)
-		r, err := c.run(ctx, w, o)
-		if err != nil {
+	for i, c := range todo {
+		began := time.Now()
+		_, _ = fmt.Fprintf(progress, "%d/%d %s …", i+1, len(todo), c.name)
+		r := result{Case: c.name, What: c.what}
+		if err := c.run(ctx, w, &r); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		results = append(results, r)
-	}
-	if len(results) == 0 {
-		return errors.New("no such case: see -list")
-	}
-	if o.json != "" {
-		text, err := json.MarshalIndent(results, "", "  ")
-		if err != nil {
+		if r.Load, err = loadAverage(); err != nil {
 			return err
 		}
-		if err := os.WriteFile(o.json, append(text, '\n'), 0o600); err != nil {
+		_, _ = fmt.Fprintf(progress, " %s\n", time.Since(began).Round(time.Second))
+		results = append(results, r)
+	}
+	if o.json != "" {
+		if err := keep(o.json, results); err != nil {
 			return err
 		}
 	}
 	return table(out, results)
 }
 
-func table(out io.Writer, results []result) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "case\tserver\tCPU µs\tallocs\tchecks/s\tp50 µs\tp99 µs\tp99.9 µs\tCPU vs stock\ttarget\t")
+// keep writes the results to the file, in place of what it holds of the same
+// cases: some of them are not measured as often as others.
+func keep(file string, results []result) error {
+	all, err := read(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	for _, r := range results {
-		for _, name := range []string{"hubgate", "stock", "raw"} {
-			f := r.Servers[name]
-			ratio, target := "", ""
-			if name == "hubgate" {
-				ratio, target = fmt.Sprintf("%.2f", r.Ratio), fmt.Sprintf("≤ %.2f", r.Target)
-			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%s\t%s\t\n",
-				r.Case, name, f.CPU, f.Allocs, f.Rate, f.P50, f.P99, f.P999, ratio, target)
+		if i := slices.IndexFunc(all, func(o result) bool { return o.Case == r.Case }); i >= 0 {
+			all[i] = r
+		} else {
+			all = append(all, r)
 		}
 	}
-	return w.Flush()
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644) //nolint:gosec // figures are for everybody
+}
+
+func read(file string) (results []result, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return results, json.Unmarshal(text, &results)
+}
+
+// loadAverage is the machine's, over the last minute.
+func loadAverage() (load float64, err error) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, err
+	}
+	_, err = fmt.Sscan(string(text), &load)
+	return load, err
 }

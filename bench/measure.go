@@ -14,13 +14,6 @@ import (
 // connections is how many Envoy threads the generator stands for.
 const connections = 2
 
-// round is what one server did in one round of a closed loop.
-type round struct {
-	CPU    float64 // microseconds per check
-	Allocs float64 // objects per check
-	Rate   float64 // checks per second
-}
-
 // load asks a server the same questions from several connections.
 type load struct {
 	server *server
@@ -54,14 +47,14 @@ func (l *load) close() {
 }
 
 // closed keeps the server busy for that long.
-func (l *load) closed(ctx context.Context, inFlight int, long time.Duration) (round, error) {
-	cpu, err := l.server.cpuTime()
+func (l *load) closed(ctx context.Context, inFlight int, long time.Duration) (sample, error) {
+	cpu, err := l.server.cpu()
 	if err != nil {
-		return round{}, err
+		return nil, err
 	}
 	allocs, err := l.server.mallocs(ctx)
 	if err != nil {
-		return round{}, err
+		return nil, err
 	}
 	start := time.Now()
 	answered := make([]int, len(l.conns))
@@ -73,33 +66,34 @@ func (l *load) closed(ctx context.Context, inFlight int, long time.Duration) (ro
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return round{}, fmt.Errorf("%s: %w", l.server.name, err)
+		return nil, fmt.Errorf("%s: %w", l.server.name, err)
 	}
 	took := time.Since(start)
-	cpuAfter, err := l.server.cpuTime()
+	cpuAfter, err := l.server.cpu()
 	if err != nil {
-		return round{}, err
+		return nil, err
 	}
 	allocsAfter, err := l.server.mallocs(ctx)
 	if err != nil {
-		return round{}, err
+		return nil, err
 	}
 	total := 0
 	for _, n := range answered {
 		total += n
 	}
 	if total == 0 {
-		return round{}, fmt.Errorf("%s answered nothing", l.server.name)
+		return nil, fmt.Errorf("%s answered nothing", l.server.name)
 	}
 	n := float64(total)
-	return round{
-		CPU:    float64(cpuAfter-cpu) / float64(time.Microsecond) / n,
-		Allocs: (allocsAfter - allocs) / n,
-		Rate:   n / took.Seconds(),
+	return sample{
+		cpuPerCheck:    float64(cpuAfter-cpu) / float64(time.Microsecond) / n,
+		allocsPerCheck: (allocsAfter - allocs) / n,
+		checksPerSec:   n / took.Seconds(),
 	}, nil
 }
 
-// open sends checks at a fixed rate and returns how long they took.
+// open sends checks at a fixed rate and returns how long they took, from the
+// moment at which each was due.
 func (l *load) open(ctx context.Context, perSecond int, long time.Duration) ([]time.Duration, error) {
 	every := time.Second * time.Duration(len(l.conns)) / time.Duration(perSecond)
 	took := make([][]time.Duration, len(l.conns))
@@ -113,22 +107,5 @@ func (l *load) open(ctx context.Context, perSecond int, long time.Duration) ([]t
 	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("%s: %w", l.server.name, err)
 	}
-	all := slices.Concat(took...)
-	slices.Sort(all)
-	return all, nil
-}
-
-// quantile of what is sorted.
-func quantile[T any](sorted []T, q float64) T {
-	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
-}
-
-// median of the figure over the rounds.
-func median(rounds []round, figure func(round) float64) float64 {
-	values := make([]float64, len(rounds))
-	for i, r := range rounds {
-		values[i] = figure(r)
-	}
-	slices.Sort(values)
-	return quantile(values, 0.5)
+	return slices.Concat(took...), nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ const (
 // vendor issues device certificates: root, one intermediate, leaf.
 type vendor struct {
 	root, line *pki.Authority
+	made       []*pki.Identity
 }
 
 func newVendor(name string) (*vendor, error) {
@@ -36,18 +38,26 @@ func newVendor(name string) (*vendor, error) {
 		return nil, err
 	}
 	line, err := root.Intermediate(name + " line")
-	return &vendor{root, line}, err
+	return &vendor{root: root, line: line}, err
 }
 
 func (v *vendor) rootPEM() []byte { return pki.EncodeCertificates(v.root.Certificate) }
 
-// chain is what a device presents: leaf, line, root.
-func (v *vendor) chain(cn string) ([]*x509.Certificate, error) {
-	device, err := v.line.Leaf(cn)
-	if err != nil {
-		return nil, err
+// chips are the vendor's first n devices.
+func (v *vendor) chips(n int) ([]*pki.Identity, error) {
+	for len(v.made) < n {
+		chip, err := v.line.Leaf(fmt.Sprintf("sensor-%06d", len(v.made)))
+		if err != nil {
+			return nil, err
+		}
+		v.made = append(v.made, chip)
 	}
-	return []*x509.Certificate{device.Certificate, v.line.Certificate, v.root.Certificate}, nil
+	return v.made[:n], nil
+}
+
+// presented is what a device presents: leaf, line, and the root as well.
+func presented(chip *pki.Identity) []*x509.Certificate {
+	return append(slices.Clone(chip.Chain), chip.Root)
 }
 
 // escape encodes as Envoy does in x-forwarded-client-cert.
@@ -94,7 +104,8 @@ func attributes(chain []*x509.Certificate) *authv3.AttributeContext {
 }
 
 // httpCheck is the check of one HTTP request, as Envoy sends it.
-func httpCheck(chain []*x509.Certificate, connection int) grpcload.Request {
+func httpCheck(chip *pki.Identity, connection int) grpcload.Request {
+	chain := presented(chip)
 	a := attributes(chain)
 	sum := sha256.Sum256(chain[0].Raw)
 	forwarded := fmt.Sprintf(`Hash=%s;Cert="%s";Chain="%s";Subject="%s";URI=`,
@@ -114,9 +125,10 @@ func httpCheck(chain []*x509.Certificate, connection int) grpcload.Request {
 	return grpcload.Request{Message: &authv3.CheckRequest{Attributes: a}, Metadata: metadata(chain, connection)}
 }
 
-// tcpCheck is the check of one MQTT connection behind an Envoy with hubgate's
+// mqttCheck is the check of one MQTT connection behind an Envoy with hubgate's
 // library.
-func tcpCheck(chain []*x509.Certificate, connection int) grpcload.Request {
+func mqttCheck(chip *pki.Identity, connection int) grpcload.Request {
+	chain := presented(chip)
 	ders := make([]string, len(chain))
 	for i, c := range chain {
 		ders[i] = base64.StdEncoding.EncodeToString(c.Raw)

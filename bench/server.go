@@ -24,6 +24,7 @@ import (
 type server struct {
 	name    string
 	address string
+	link    string // of hubgate: for Envoy's library
 	metrics string // URL
 	process *process.Process
 }
@@ -31,15 +32,14 @@ type server struct {
 // startTimeout bounds a server's start.
 const startTimeout = time.Minute
 
-// launch starts a program on the server's processors. Go sets GOMAXPROCS by
-// them.
-func launch(ctx context.Context, spec process.Spec) (*process.Process, error) {
+// launch starts a program on those processors. Go sets GOMAXPROCS by them.
+func launch(ctx context.Context, cpus []int, spec process.Spec) (*process.Process, error) {
 	var (
 		p   *process.Process
 		err error
 	)
 	// A child has the affinity of the thread that starts it.
-	pinned(serverCPUs(), func() {
+	pinned(cpus, func() {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		p, err = process.Start(ctx, spec)
@@ -47,29 +47,40 @@ func launch(ctx context.Context, spec process.Spec) (*process.Process, error) {
 	return p, err
 }
 
+// start is launch for what ends with the world.
+func (w *world) start(ctx context.Context, cpus []int, spec process.Spec) (*process.Process, error) {
+	p, err := launch(ctx, cpus, spec)
+	if err == nil {
+		w.processes = append(w.processes, p)
+	}
+	return p, err
+}
+
 // startNoop starts one of the servers of this program, which is called again
 // for that.
-func startNoop(ctx context.Context, kind string) (*server, error) {
+func (w *world) startNoop(ctx context.Context, kind string) (*server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	ports, err := process.FreePorts(2)
+	at, err := freeAddresses(2)
 	if err != nil {
 		return nil, err
 	}
-	at, metrics := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
-	p, err := launch(ctx, process.Spec{
-		Name: kind, Path: self, Args: []string{"-serve", kind, at, metrics}, Ready: process.Accepts(at),
+	p, err := w.start(ctx, serverCPUs(), process.Spec{
+		Name: kind, Path: self, Args: []string{"-serve", kind, at[0], at[1]}, Ready: process.Accepts(at[0]),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &server{name: kind, address: at, metrics: "http://" + metrics + "/metrics", process: p}, nil
+	return &server{name: kind, address: at[0], metrics: "http://" + at[1] + "/metrics", process: p}, nil
 }
 
 // serve is what startNoop's process does.
 func serve(ctx context.Context, kind, at, metrics string) error {
+	if kind == "bare-read" {
+		return readHubs(ctx, at)
+	}
 	var lc net.ListenConfig
 	m, err := lc.Listen(ctx, "tcp", metrics)
 	if err != nil {
@@ -89,15 +100,24 @@ func serve(ctx context.Context, kind, at, metrics string) error {
 	return fmt.Errorf("no server %q", kind)
 }
 
+// hubgateSpec says which hubgate to start.
+type hubgateSpec struct {
+	name  string // of its directory, too
+	store string
+}
+
 // startHubgate starts hubgate as an operator does, with one hub that trusts the
 // vendor.
-func startHubgate(ctx context.Context, binary, dir string, v *vendor, store string) (*server, error) {
-	ports, err := process.FreePorts(3)
+func (w *world) startHubgate(ctx context.Context, spec hubgateSpec) (*server, error) {
+	at, err := freeAddresses(3)
 	if err != nil {
 		return nil, err
 	}
-	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
-	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), v.rootPEM(), 0o600); err != nil {
+	dir := filepath.Join(w.dir, spec.name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), w.own.rootPEM(), 0o600); err != nil {
 		return nil, err
 	}
 	text := fmt.Sprintf(`domain: %s
@@ -105,10 +125,10 @@ store: %s
 authz: {listen: %s}
 link: {listen: %s}
 metrics: {listen: %s}
-admin: {listen: "off", socket: %s}
+admin: {listen: "off", socket: admin.sock}
 hubs:
   - {name: %s, auto_provisioning: true, trust_anchors: [ca.pem]}
-`, domain, store, at(0), at(1), at(2), filepath.Join(dir, "admin.sock"), hubName)
+`, domain, spec.store, at[0], at[1], at[2], hubName)
 	file := filepath.Join(dir, "hubgate.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
@@ -117,17 +137,27 @@ hubs:
 	if err != nil {
 		return nil, err
 	}
-	p, err := launch(ctx, process.Spec{
-		Name: "hubgate", Path: binary, Args: []string{"serve", "--config", file}, Log: log,
+	w.closers = append(w.closers, func() { _ = log.Close() })
+	p, err := w.start(ctx, serverCPUs(), process.Spec{
+		Name: "hubgate", Path: w.hubgate, Args: []string{"serve", "--config", file}, Dir: dir, Log: log,
 		Ready: func(ctx context.Context) error {
-			_, err := get(ctx, "http://"+at(2)+"/readyz")
+			_, err := get(ctx, "http://"+at[2]+"/readyz")
 			return err
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &server{name: "hubgate", address: at(0), metrics: "http://" + at(2) + "/metrics", process: p}, nil
+	return &server{name: "hubgate", address: at[0], link: at[1], metrics: "http://" + at[2] + "/metrics", process: p}, nil
+}
+
+func freeAddresses(n int) ([]string, error) {
+	ports, err := process.FreePorts(n)
+	at := make([]string, len(ports))
+	for i, port := range ports {
+		at[i] = fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	return at, err
 }
 
 // mallocs is how many objects the process has allocated so far.
@@ -163,25 +193,18 @@ func get(ctx context.Context, url string) (string, error) {
 	return string(text), err
 }
 
-// cpuTime is what the process has used so far, user and system.
-func (s *server) cpuTime() (time.Duration, error) { return cpuTime(s.process.Pid()) }
+// cpu is what the process has computed so far.
+func (s *server) cpu() (time.Duration, error) { return cpuTime(s.process.Pid()) }
 
-// cpuTime reads /proc/PID/stat (proc(5)), in steps of 10 ms.
+// cpuTime reads a process's processor clock, of user mode and the kernel: the
+// ticks of /proc are too coarse for short rounds.
 func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
+	const scheduler = 2 // CPUCLOCK_SCHED; the rest is how Linux names another process's clock
+	var spent unix.Timespec
+	if err := unix.ClockGettime(int32(^pid)<<3|scheduler, &spent); err != nil {
+		return 0, fmt.Errorf("read the processor time of process %d: %w", pid, err)
 	}
-	// The name in parentheses may hold anything.
-	_, after, ok := strings.Cut(string(text), ") ")
-	fields := strings.Fields(after)
-	if !ok || len(fields) < 13 {
-		return 0, errors.New("/proc/PID/stat is not as it should be")
-	}
-	user, errUser := strconv.Atoi(fields[11])
-	system, errSystem := strconv.Atoi(fields[12])
-	const tick = 10 * time.Millisecond // USER_HZ is 100 wherever Linux runs Go
-	return time.Duration(user+system) * tick, errors.Join(errUser, errSystem)
+	return time.Duration(spent.Nano()), nil
 }
 
 // serverCPUs are the processors of the servers: all but the last, which is the
@@ -195,23 +218,47 @@ func serverCPUs() []int {
 	return cpus
 }
 
+// generatorCPU is the processor of the generator, and of what belongs to none
+// of those that are compared: the broker, the backend.
+func generatorCPU() []int { return []int{runtime.NumCPU() - 1} }
+
+// keepOff keeps this program off the servers' processors: each of its threads,
+// and so those that they start.
+func keepOff() error {
+	runtime.GOMAXPROCS(2) // one may wait in the kernel
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return err
+		}
+		if err := pin(id, generatorCPU()); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
 // pinned runs f on a thread that keeps to the processors, as do the processes
 // that f starts. The thread lives on: what it started would die with it.
 func pinned(cpus []int, f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var before unix.CPUSet
-	if unix.SchedGetaffinity(0, &before) == nil && pin(cpus) == nil {
+	if unix.SchedGetaffinity(0, &before) == nil && pin(0, cpus) == nil {
 		defer func() { _ = unix.SchedSetaffinity(0, &before) }()
 	}
 	f()
 }
 
-// pin keeps this thread to the processors.
-func pin(cpus []int) error {
+// pin keeps a thread, this one if it is 0, to the processors.
+func pin(thread int, cpus []int) error {
 	var set unix.CPUSet
 	for _, c := range cpus {
 		set.Set(c)
 	}
-	return unix.SchedSetaffinity(0, &set)
+	return unix.SchedSetaffinity(thread, &set)
 }

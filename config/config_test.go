@@ -17,6 +17,7 @@ import (
 
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 var update = flag.Bool("update", false, "write what is printed into testdata")
@@ -118,6 +119,18 @@ func TestFull(t *testing.T) {
 				ID: provision.DeclaredHubID("factory"), Name: "factory", Declared: "testdata/full.yaml",
 				AutoProvisioning: true, UnicodeNames: true,
 				Anchors: ders(t, "factory-ca.pem"), Intermediates: ders(t, "vendor-line.pem"),
+				Policy: provision.Policy{
+					Connections: provision.Reject, Keys: provision.PinKeys, Revocation: provision.RefuseUnlisted,
+					MaxDevices: 500, FirstConnectionsPerSecond: 20, MaxSessionAge: 24 * time.Hour, NoOutage: true,
+					Admission: []provision.AdmissionRule{
+						{NamePattern: "SN-[0-9]+", Claims: provision.ClaimOnce},
+						{
+							Anchor: keyHash(t, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"),
+							Issuer: keyHash(t, "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"),
+							Hook:   "https://hook.example.com/admit",
+						},
+					},
+				},
 			},
 			{
 				Name: "vendor", Declared: "testdata/full.yaml",
@@ -135,6 +148,15 @@ func TestFull(t *testing.T) {
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("Load gave\n%+v\nwant\n%+v", c, want)
 	}
+}
+
+func keyHash(t *testing.T, text string) trust.KeyHash {
+	t.Helper()
+	hash, err := trust.ParseKeyHash(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
 }
 
 func ders(t *testing.T, file string) [][]byte {

@@ -66,6 +66,9 @@ func CheckHubs(hubs []Hub) []*HubError {
 		if h.AutoProvisioning && len(h.Anchors) == 0 {
 			add(i, "auto_provisioning", -1, fmt.Errorf("hub %s: auto-provisioning needs a trust anchor", h.Name))
 		}
+		if err := CheckPolicy(h.Policy); err != nil {
+			add(i, "policy", -1, err)
+		}
 		var anchors []*x509.Certificate
 		for n, der := range h.Anchors {
 			c, err := x509.ParseCertificate(der)

@@ -245,9 +245,7 @@ func (g *Gate) loadPartition(ctx context.Context, partition int) error {
 	seen := make(map[HubID]struct{}, len(stored))
 	for _, h := range stored {
 		seen[h.ID] = struct{}{}
-		if _, err := g.install(ctx, h); err != nil {
-			return err
-		}
+		g.install(ctx, h)
 	}
 	for _, id := range g.hubs.storedIn(partition, g.store.Partitions()) {
 		if _, ok := seen[id]; !ok {
@@ -272,7 +270,11 @@ func (g *Gate) reload(ctx context.Context, id HubID) (*liveHub, error) {
 	case err != nil:
 		return nil, err
 	}
-	return g.install(ctx, h)
+	learned, err := g.readLearned(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return g.install(ctx, StoredHub{h, learned}), nil
 }
 
 // relearn reads again what a hub has learned.
@@ -282,42 +284,40 @@ func (g *Gate) relearn(ctx context.Context, id HubID) error {
 	if live == nil {
 		return nil
 	}
-	_, err := g.compile(ctx, live.Hub)
+	learned, err := g.readLearned(ctx, id)
+	if err == nil {
+		g.install(ctx, StoredHub{live.Hub, learned})
+	}
 	return err
 }
 
-// install makes a hub that was read from the store live. A declared one lives
-// by its declaration, so only what it has learned is read. The hub's lock is
-// held.
-func (g *Gate) install(ctx context.Context, h Hub) (*liveHub, error) {
-	if h.Declared != "" {
-		live := g.hubs.id(h.ID)
-		if live == nil { // declared to other processes only
-			return nil, nil
-		}
-		h = live.Hub
-	}
-	return g.compile(ctx, h)
+func (g *Gate) readLearned(ctx context.Context, id HubID) ([][]byte, error) {
+	start := time.Now()
+	learned, err := g.store.Learned(ctx, id)
+	g.metrics.observeStore("learned", start, err)
+	return learned, err
 }
 
-// compile reads what the hub has learned and makes it live. The hub's lock is
-// held.
-func (g *Gate) compile(ctx context.Context, h Hub) (*liveHub, error) {
-	start := time.Now()
-	learned, err := g.store.Learned(ctx, h.ID)
-	g.metrics.observeStore("learned", start, err)
-	if err != nil {
-		return nil, err
+// install makes a hub that was read from the store live. A declared one lives
+// by its declaration; only what it has learned is the store's. It returns nil if
+// the hub is not to serve. The hub's lock is held.
+func (g *Gate) install(ctx context.Context, h StoredHub) *liveHub {
+	if h.Declared != "" {
+		declared := g.hubs.id(h.ID)
+		if declared == nil { // declared to other processes only
+			return nil
+		}
+		h.Hub = declared.Hub
 	}
-	live, err := newLiveHub(h, learned)
+	live, err := newLiveHub(h.Hub, h.Learned)
 	if err != nil {
-		// A record that this version cannot use: the hub does not serve.
+		// A record that this version cannot use.
 		g.hubs.drop(h.ID)
 		g.log.ErrorContext(ctx, "hub cannot be used", "hub", h.Name, "error", err)
-		return nil, nil
+		return nil
 	}
 	g.hubs.put(live)
-	return live, nil
+	return live
 }
 
 // lockHubs serializes reading the hubs of a partition, so that an older reading

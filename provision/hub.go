@@ -45,6 +45,8 @@ type Hub struct {
 	EventsTopicPrefix string
 	// ProductPlan is kept for clients of the IoT API; it means nothing here.
 	ProductPlan string
+	// Policy is what the owner decides beyond whom to trust.
+	Policy Policy
 	// AnchorFacts tell how each of Anchors came to be trusted. A declared hub
 	// has none.
 	AnchorFacts map[trust.Fingerprint]AnchorFacts

@@ -35,6 +35,9 @@ type liveHub struct {
 
 // newLiveHub compiles a hub's trust.
 func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
+	if err := CheckPolicy(h.Policy); err != nil {
+		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
+	}
 	anchors, err := parseAll(h.Anchors)
 	if err != nil {
 		return nil, fmt.Errorf("hub %s: trust anchors: %w", h.Name, err)

@@ -34,8 +34,9 @@ type Store interface {
 	// Hub returns a hub's record, ErrNotFound if there is none. For a declared
 	// hub it holds only what the store knows: ID, name, Declared.
 	Hub(ctx context.Context, id HubID) (Hub, error)
-	// Hubs returns the hubs of one partition, in no order.
-	Hubs(ctx context.Context, partition int) ([]Hub, error)
+	// Hubs returns the hubs of one partition, in no order, in a number of round
+	// trips that does not grow with theirs.
+	Hubs(ctx context.Context, partition int) ([]StoredHub, error)
 	// Learned returns the intermediates (DER) that the hub has learned.
 	Learned(ctx context.Context, hub HubID) ([][]byte, error)
 	// ClaimHub records a declared hub: its ID, its name and the file that
@@ -67,6 +68,13 @@ type Store interface {
 	// sink.Fresh for the partition. It reconnects by itself and returns only
 	// the context's error.
 	Watch(ctx context.Context, sink Sink) error
+}
+
+// StoredHub is a hub's record, and what else checks need of what the store has
+// of it.
+type StoredHub struct {
+	Hub
+	Learned [][]byte // as Store.Learned returns it
 }
 
 // Binding is what the first accepted connection of a device that an

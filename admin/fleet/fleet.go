@@ -34,7 +34,7 @@ type Store interface {
 	provision.Announcer
 	Partitions() int
 	Hub(ctx context.Context, id provision.HubID) (provision.Hub, error)
-	Hubs(ctx context.Context, partition int) ([]provision.Hub, error)
+	Hubs(ctx context.Context, partition int) ([]provision.StoredHub, error)
 	Learned(ctx context.Context, hub provision.HubID) ([][]byte, error)
 	Device(ctx context.Context, hub provision.HubID, name string) (provision.Device, error)
 	CreateDevice(ctx context.Context, c provision.Creation) (provision.Device, bool, error)

@@ -201,6 +201,7 @@ type HubSpec struct {
 	EventsDisabled    bool
 	EventsTopicPrefix string
 	ProductPlan       string
+	Policy            *PolicyChange // of the default one
 }
 
 // CreateHub creates a hub. It takes an Admin; one of a project creates hubs of
@@ -226,6 +227,9 @@ func (f *Fleet) CreateHub(ctx context.Context, p access.Principal, spec HubSpec)
 		Disabled: spec.Disabled, SNIOnly: spec.SNIOnly, UnicodeNames: spec.UnicodeNames,
 		EventsDisabled: spec.EventsDisabled, EventsTopicPrefix: spec.EventsTopicPrefix, ProductPlan: spec.ProductPlan,
 		CreatedAt: now, UpdatedAt: now,
+	}
+	if h.Policy, err = spec.Policy.apply(h.Policy); err != nil {
+		return Hub{}, err
 	}
 	if err := checkHub(h); err != nil {
 		return Hub{}, err
@@ -281,6 +285,7 @@ type HubChange struct {
 	EventsDisabled    *bool
 	EventsTopicPrefix *string
 	ProductPlan       *string
+	Policy            *PolicyChange
 }
 
 // role is what the change takes.
@@ -317,6 +322,10 @@ func (c HubChange) apply(h *provision.Hub, now time.Time) error {
 	if c.Enabled != nil {
 		after.Disabled = !*c.Enabled
 	}
+	var err error
+	if after.Policy, err = c.Policy.apply(h.Policy); err != nil {
+		return err
+	}
 	if err := checkHub(after); err != nil {
 		return err
 	}
@@ -325,7 +334,8 @@ func (c HubChange) apply(h *provision.Hub, now time.Time) error {
 	}
 	if after.Name == h.Name && after.AutoProvisioning == h.AutoProvisioning && after.SNIOnly == h.SNIOnly &&
 		after.UnicodeNames == h.UnicodeNames && after.EventsDisabled == h.EventsDisabled &&
-		after.EventsTopicPrefix == h.EventsTopicPrefix && after.ProductPlan == h.ProductPlan && after.Disabled == h.Disabled {
+		after.EventsTopicPrefix == h.EventsTopicPrefix && after.ProductPlan == h.ProductPlan && after.Disabled == h.Disabled &&
+		after.Policy.Equal(h.Policy) {
 		return errUnchanged
 	}
 	after.UpdatedAt = now

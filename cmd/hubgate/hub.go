@@ -103,6 +103,7 @@ func printHub(w io.Writer, h admin.Hub) error {
 		t.row("found", "by SNI only")
 	}
 	t.row("devices", strconv.Itoa(h.Devices))
+	printPolicy(&t, h.Policy)
 	for _, c := range h.TrustAnchors {
 		t.row("trust anchor", shortCertificate(c))
 	}

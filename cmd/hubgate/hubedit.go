@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -14,6 +15,7 @@ import (
 type hubFlags struct {
 	name, project, topics            string
 	enabled, sniOnly, unicode, quiet bool
+	policy                           policyFlags
 }
 
 func (f *hubFlags) add(c *cobra.Command, creates bool) {
@@ -28,15 +30,21 @@ func (f *hubFlags) add(c *cobra.Command, creates bool) {
 	}
 	flags.BoolVar(&f.sniOnly, "sni-only", false, "its devices have to name it in SNI")
 	flags.BoolVar(&f.unicode, "unicode-names", false, "accept device names beyond ASCII")
+	f.policy.add(c, creates)
 }
 
 // body is what was said outright.
-func (f *hubFlags) body(c *cobra.Command) map[string]any {
-	return said(c, map[string]field{
+func (f *hubFlags) body(c *cobra.Command, in io.Reader) (map[string]any, error) {
+	body := said(c, map[string]field{
 		"name": {"name", f.name}, "project": {"project_id", f.project}, "enabled": {"enabled", f.enabled},
 		"sni-only": {"sni_only", f.sniOnly}, "unicode-names": {"unicode_names", f.unicode},
 		"events-disabled": {"events_disabled", f.quiet}, "events-topic-prefix": {"events_topic_prefix", f.topics},
 	})
+	policy, err := f.policy.body(c, in)
+	if len(policy) > 0 {
+		body["policy"] = policy
+	}
+	return body, err
 }
 
 // field is a flag's field in the API, and its value.
@@ -66,7 +74,10 @@ func newHubCreate(t *target, std streams) *cobra.Command {
 		Short: "Create a hub",
 		Args:  args("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
-			body := f.body(c)
+			body, err := f.body(c, std.in)
+			if err != nil {
+				return err
+			}
 			body["name"] = args[0]
 			return t.editHub(c.Context(), std, o, http.MethodPost, "/v1/hubs", body,
 				"Hub %s is created. Prove that a CA is yours with `hubgate pki challenge`, and install it with `hubgate anchor add`.\n")
@@ -83,13 +94,18 @@ func newHubUpdate(t *target, std streams) *cobra.Command {
 		f hubFlags
 	)
 	c := &cobra.Command{
-		Use:               "update HUB",
-		Short:             "Change a hub's settings",
-		Example:           `  hubgate hub update factory --name plant --sni-only`,
+		Use:   "update HUB",
+		Short: "Change a hub's settings",
+		Example: `  hubgate hub update factory --name plant --sni-only
+  hubgate hub update factory --connections reject --max-session-age 24h
+  echo '[{"name_pattern": "SN-[0-9]{6}", "claims": "listed"}]' | hubgate hub update factory --admission -`,
 		Args:              args("HUB"),
 		ValidArgsFunction: t.completeHubs(nil),
 		RunE: func(c *cobra.Command, args []string) error {
-			body := f.body(c)
+			body, err := f.body(c, std.in)
+			if err != nil {
+				return err
+			}
 			if len(body) == 0 {
 				return usage("nothing is to be changed: give at least one flag")
 			}

@@ -34,7 +34,7 @@ func (noDevices) Hub(context.Context, provision.HubID) (provision.Hub, error) {
 }
 
 // Hubs implements provision.Store.
-func (noDevices) Hubs(context.Context, int) ([]provision.Hub, error) { return nil, nil }
+func (noDevices) Hubs(context.Context, int) ([]provision.StoredHub, error) { return nil, nil }
 
 // Learned implements provision.Store.
 func (noDevices) Learned(context.Context, provision.HubID) ([][]byte, error) { return nil, nil }

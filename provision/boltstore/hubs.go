@@ -54,11 +54,15 @@ func (s *Store) HubByName(ctx context.Context, name string) (hub provision.Hub, 
 }
 
 // Hubs returns the hubs of one partition.
-func (s *Store) Hubs(ctx context.Context, partition int) (hubs []provision.Hub, err error) {
+func (s *Store) Hubs(ctx context.Context, partition int) (hubs []provision.StoredHub, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		return scan(tx.Bucket(bucketHubs), partitionKey(partition), nil, func(_, v []byte) (bool, error) {
 			hub, err := record.DecodeHub(v)
-			hubs = append(hubs, hub)
+			if err != nil {
+				return false, err
+			}
+			learned, err := learnedBy(tx, hub.ID)
+			hubs = append(hubs, provision.StoredHub{Hub: hub, Learned: learned})
 			return true, err
 		})
 	})
@@ -68,10 +72,16 @@ func (s *Store) Hubs(ctx context.Context, partition int) (hubs []provision.Hub, 
 // Learned returns the intermediates that the hub has learned.
 func (s *Store) Learned(ctx context.Context, hub provision.HubID) (learned [][]byte, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		return scan(tx.Bucket(bucketLearned), hub.UUID[:], nil, func(_, der []byte) (bool, error) {
-			learned = append(learned, bytes.Clone(der))
-			return true, nil
-		})
+		learned, err = learnedBy(tx, hub)
+		return err
+	})
+	return learned, err
+}
+
+func learnedBy(tx *bbolt.Tx, hub provision.HubID) (learned [][]byte, err error) {
+	err = scan(tx.Bucket(bucketLearned), hub.UUID[:], nil, func(_, der []byte) (bool, error) {
+		learned = append(learned, bytes.Clone(der))
+		return true, nil
 	})
 	return learned, err
 }

@@ -28,7 +28,8 @@ import (
 //	1  the first
 //	2  hubs have a project, facts of their anchors, settings of events, a
 //	   proposal; devices may be unbound, and have a reason of their ban
-const Schema = 2
+//	3  hubs have a policy
+const Schema = 3
 
 // ErrCorrupt marks bytes that are no record.
 var ErrCorrupt = errors.New("corrupt record")
@@ -55,6 +56,10 @@ func EncodeHub(h provision.Hub) ([]byte, error) {
 		EventsTopicPrefix: h.EventsTopicPrefix,
 		ProductPlan:       h.ProductPlan,
 		AnchorFacts:       anchorFactsPB(h.AnchorFacts),
+	}
+	var err error
+	if m.Policy, err = policyPB(h.Policy); err != nil {
+		return nil, fmt.Errorf("encode record: policy: %w", err)
 	}
 	if h.Project != uuid.Nil {
 		m.Project = h.Project[:]
@@ -97,8 +102,9 @@ func DecodeHub(b []byte) (provision.Hub, error) {
 		EventsTopicPrefix: m.EventsTopicPrefix,
 		ProductPlan:       m.ProductPlan,
 	}
-	var errs [3]error
+	var errs [4]error
 	h.Project, errs[0] = uuidOf(m.Project)
+	h.Policy, errs[3] = policy(m.Policy)
 	h.AnchorFacts, errs[1] = anchorFacts(m.AnchorFacts)
 	if p := m.Proposal; p != nil {
 		h.Proposal = &provision.Proposal{

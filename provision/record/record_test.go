@@ -50,6 +50,20 @@ func sampleHub2() provision.Hub {
 	return h
 }
 
+// sampleHub3 has everything that schema 3 added.
+func sampleHub3() provision.Hub {
+	h := sampleHub2()
+	h.Policy = provision.Policy{
+		Connections: provision.Reject, Keys: provision.PinKeys, Revocation: provision.RefuseUnlisted,
+		Admission: []provision.AdmissionRule{
+			{Anchor: trust.KeyHash{5}, NamePattern: "SN-[0-9]+", Issuer: trust.KeyHash{6}, Claims: provision.ClaimOnce},
+			{Hook: "https://hook.example.com/admit"},
+		},
+		MaxDevices: 500, FirstConnectionsPerSecond: 20, MaxSessionAge: 24 * time.Hour, NoOutage: true,
+	}
+	return h
+}
+
 // unboundDevice is one that an administrator made and that never connected.
 func unboundDevice() provision.Device {
 	d := sampleDevice()
@@ -98,11 +112,16 @@ func TestEverySchemaIsRead(t *testing.T) {
 	}
 	written := func(name string, got []byte, err error) {
 		t.Helper()
+		if os.Getenv("HUBGATE_RENEW") != "" && err == nil {
+			if err := os.WriteFile(filepath.Join("testdata", name), got, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if want := read(name); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %v, encoded as\n%x, golden is\n%x", name, err, got, want)
 		}
 	}
-	for name, want := range map[string]provision.Hub{"hub.v1.bin": sampleHub(), "hub.v2.bin": sampleHub2()} {
+	for name, want := range map[string]provision.Hub{"hub.v1.bin": sampleHub(), "hub.v2.bin": sampleHub2(), "hub.v3.bin": sampleHub3()} {
 		if got, err := record.DecodeHub(read(name)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, want)
 		}
@@ -110,18 +129,19 @@ func TestEverySchemaIsRead(t *testing.T) {
 	devices := map[string]provision.Device{
 		"device.v1.bin": sampleDevice(), "device-new.v1.bin": newDevice(),
 		"device.v2.bin": sampleDevice(), "device-new.v2.bin": newDevice(), "device-unbound.v2.bin": unboundDevice(),
+		"device.v3.bin": sampleDevice(), "device-new.v3.bin": newDevice(), "device-unbound.v3.bin": unboundDevice(),
 	}
 	for name, want := range devices {
 		if got, err := record.DecodeDevice(hubID, read(name)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, want)
 		}
-		if strings.Contains(name, ".v2.") {
+		if strings.Contains(name, ".v3.") {
 			b, err := record.EncodeDevice(want)
 			written(name, b, err)
 		}
 	}
-	b, err := record.EncodeHub(sampleHub2())
-	written("hub.v2.bin", b, err)
+	b, err := record.EncodeHub(sampleHub3())
+	written("hub.v3.bin", b, err)
 }
 
 func TestANewDeviceIsSmall(t *testing.T) {
@@ -176,7 +196,7 @@ func TestWhatIsNoRecordIsRefused(t *testing.T) {
 
 // FuzzDecode: what decodes, encodes to something that decodes to the same.
 func FuzzDecode(f *testing.F) {
-	for _, name := range []string{"hub.v1.bin", "hub.v2.bin", "device.v1.bin", "device-new.v1.bin", "device-unbound.v2.bin"} {
+	for _, name := range []string{"hub.v1.bin", "hub.v2.bin", "hub.v3.bin", "device.v1.bin", "device-new.v1.bin", "device-unbound.v2.bin"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)
@@ -203,4 +223,30 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestAPolicyOfANewerVersionSurvives: and keeps its hub from serving here.
+func TestAPolicyOfANewerVersionSurvives(t *testing.T) {
+	t.Parallel()
+	policy := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "a rule of the future")
+	b, err := record.EncodeHub(sampleHub2())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = protowire.AppendBytes(protowire.AppendTag(b, 21, protowire.BytesType), policy)
+	h, err := record.DecodeHub(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := provision.CheckPolicy(h.Policy); err == nil {
+		t.Error("a policy that is not understood is in force")
+	}
+	h.Disabled = !h.Disabled
+	again, err := record.EncodeHub(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err = record.DecodeHub(again); err != nil || !bytes.Equal(h.Policy.Newer, policy) {
+		t.Errorf("after a rewrite: %v, %x, want %x", err, h.Policy.Newer, policy)
+	}
 }

@@ -59,7 +59,7 @@ func (s *Store) HubByName(ctx context.Context, name string) (provision.Hub, erro
 }
 
 // Hubs implements provision.Store.
-func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
+func (s *Store) Hubs(ctx context.Context, number int) ([]provision.StoredHub, error) {
 	p := s.parts[number]
 	var members *redis.StringSliceCmd
 	err := s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
@@ -68,26 +68,24 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
 	if err != nil || len(members.Val()) == 0 {
 		return nil, err
 	}
-	ids := members.Val()
-	keys := make([]string, len(ids))
-	for i, text := range ids {
-		id, err := provision.ParseHubID(text)
-		if err != nil {
+	ids := make([]provision.HubID, len(members.Val()))
+	for i, text := range members.Val() {
+		if ids[i], err = provision.ParseHubID(text); err != nil {
 			return nil, err
 		}
-		keys[i] = p.hub(id)
 	}
-	replies := make([]*redis.StringCmd, len(ids))
+	records, learned := make([]*redis.StringCmd, len(ids)), make([]*redis.StringSliceCmd, len(ids))
 	err = s.pinned(ctx, p, func(ctx context.Context, pipe redis.Pipeliner) {
-		for i, key := range keys {
-			replies[i] = pipe.HGet(ctx, key, fieldRecord)
+		for i, id := range ids {
+			records[i] = pipe.HGet(ctx, p.hub(id), fieldRecord)
+			learned[i] = pipe.SMembers(ctx, p.learned(id))
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	hubs := make([]provision.Hub, 0, len(ids))
-	for _, reply := range replies {
+	hubs := make([]provision.StoredHub, 0, len(ids))
+	for i, reply := range records {
 		rec, err := reply.Result()
 		if errors.Is(err, redis.Nil) {
 			continue // deleted since the IDs were read
@@ -96,7 +94,7 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.Hub, error) {
 		if err != nil {
 			return nil, err
 		}
-		hubs = append(hubs, h)
+		hubs = append(hubs, provision.StoredHub{Hub: h, Learned: ders(learned[i])})
 	}
 	return hubs, nil
 }
@@ -111,11 +109,15 @@ func (s *Store) Learned(ctx context.Context, hub provision.HubID) ([][]byte, err
 	if err != nil {
 		return nil, err
 	}
-	ders := make([][]byte, len(members.Val()))
-	for i, m := range members.Val() {
-		ders[i] = []byte(m)
+	return ders(members), nil
+}
+
+func ders(members *redis.StringSliceCmd) [][]byte {
+	var ders [][]byte
+	for _, m := range members.Val() {
+		ders = append(ders, []byte(m))
 	}
-	return ders, nil
+	return ders
 }
 
 // Learn implements provision.Store. A hub that is gone or being deleted is

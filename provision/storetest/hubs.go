@@ -81,15 +81,19 @@ func testHubUnique(t *testing.T, f Fixture) {
 
 func testHubsByPartition(t *testing.T, f Fixture) {
 	ctx, s := testContextOf(t), f.Store
-	want := map[provision.HubID]provision.Hub{}
-	for range 20 {
-		h := got(CreateHub(ctx, s))(t)
+	want := map[provision.HubID]provision.StoredHub{}
+	for i := range 20 {
+		h := provision.StoredHub{Hub: got(CreateHub(ctx, s))(t)}
+		if i%2 == 0 {
+			h.Learned = [][]byte{fakeDER(fmt.Sprint("learned by hub ", i))}
+			must(t, s.Learn(ctx, h.ID, h.Learned))
+		}
 		want[h.ID] = h
 	}
 	declared := provision.Hub{ID: provision.NewHubID(), Name: NewHub().Name, Declared: "hubs.yaml"}
 	must(t, s.ClaimHub(ctx, declared))
-	want[declared.ID] = declared
-	seen := map[provision.HubID]provision.Hub{}
+	want[declared.ID] = provision.StoredHub{Hub: declared}
+	seen := map[provision.HubID]provision.StoredHub{}
 	for p := range s.Partitions() {
 		for _, h := range got(s.Hubs(ctx, p))(t) {
 			if h.ID.Partition(s.Partitions()) != p {

@@ -168,6 +168,13 @@ directories, never subPath, which would not follow changes. */}}
 {{- range $key, $value := dict "enabled" "enabled" "autoProvisioning" "auto_provisioning" "sniOnly" "sni_only" "unicodeNames" "unicode_names" -}}
 {{- if hasKey $h $key }}{{ $_ := set $hub $value (index $h $key) }}{{ end -}}
 {{- end -}}
+{{- with $h.policy -}}
+{{- $policy := deepCopy . -}}
+{{- range $key := list "max_devices" "first_connections_per_second" -}}
+{{- if hasKey $policy $key }}{{ $_ := set $policy $key (index $policy $key | int) }}{{ end -}}
+{{- end -}}
+{{- $_ := set $hub "policy" $policy -}}
+{{- end -}}
 {{- range $kind, $key := dict "anchor" "trustAnchors" "intermediate" "intermediates" -}}
 {{- $paths := list -}}
 {{- range $i, $c := index $h $key }}{{ $paths = append $paths (include "hubgate.certificatePath" (list $h.name $kind $i $c)) }}{{ end -}}

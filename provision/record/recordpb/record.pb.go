@@ -48,8 +48,10 @@ type Hub struct {
 	AnchorFacts       []*AnchorFacts `protobuf:"bytes,18,rep,name=anchor_facts,json=anchorFacts,proto3" json:"anchor_facts,omitempty"` // by fingerprint
 	ProductPlan       string         `protobuf:"bytes,19,opt,name=product_plan,json=productPlan,proto3" json:"product_plan,omitempty"`
 	Proposal          *Proposal      `protobuf:"bytes,20,opt,name=proposal,proto3" json:"proposal,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Since schema 3.
+	Policy        *Policy `protobuf:"bytes,21,opt,name=policy,proto3" json:"policy,omitempty"` // absent: the default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hub) Reset() {
@@ -222,6 +224,190 @@ func (x *Hub) GetProposal() *Proposal {
 	return nil
 }
 
+func (x *Hub) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// What is at its default is absent.
+type Policy struct {
+	state                     protoimpl.MessageState `protogen:"open.v1"`
+	Connections               string                 `protobuf:"bytes,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	Keys                      string                 `protobuf:"bytes,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	Revocation                string                 `protobuf:"bytes,3,opt,name=revocation,proto3" json:"revocation,omitempty"`
+	Admission                 []*AdmissionRule       `protobuf:"bytes,4,rep,name=admission,proto3" json:"admission,omitempty"`
+	MaxDevices                uint32                 `protobuf:"varint,5,opt,name=max_devices,json=maxDevices,proto3" json:"max_devices,omitempty"`
+	FirstConnectionsPerSecond uint32                 `protobuf:"varint,6,opt,name=first_connections_per_second,json=firstConnectionsPerSecond,proto3" json:"first_connections_per_second,omitempty"`
+	MaxSessionAge             int64                  `protobuf:"varint,7,opt,name=max_session_age,json=maxSessionAge,proto3" json:"max_session_age,omitempty"` // nanoseconds
+	NoOutage                  bool                   `protobuf:"varint,8,opt,name=no_outage,json=noOutage,proto3" json:"no_outage,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Policy) GetConnections() string {
+	if x != nil {
+		return x.Connections
+	}
+	return ""
+}
+
+func (x *Policy) GetKeys() string {
+	if x != nil {
+		return x.Keys
+	}
+	return ""
+}
+
+func (x *Policy) GetRevocation() string {
+	if x != nil {
+		return x.Revocation
+	}
+	return ""
+}
+
+func (x *Policy) GetAdmission() []*AdmissionRule {
+	if x != nil {
+		return x.Admission
+	}
+	return nil
+}
+
+func (x *Policy) GetMaxDevices() uint32 {
+	if x != nil {
+		return x.MaxDevices
+	}
+	return 0
+}
+
+func (x *Policy) GetFirstConnectionsPerSecond() uint32 {
+	if x != nil {
+		return x.FirstConnectionsPerSecond
+	}
+	return 0
+}
+
+func (x *Policy) GetMaxSessionAge() int64 {
+	if x != nil {
+		return x.MaxSessionAge
+	}
+	return 0
+}
+
+func (x *Policy) GetNoOutage() bool {
+	if x != nil {
+		return x.NoOutage
+	}
+	return false
+}
+
+type AdmissionRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Anchor        []byte                 `protobuf:"bytes,1,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	NamePattern   string                 `protobuf:"bytes,2,opt,name=name_pattern,json=namePattern,proto3" json:"name_pattern,omitempty"`
+	Issuer        []byte                 `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Claims        string                 `protobuf:"bytes,4,opt,name=claims,proto3" json:"claims,omitempty"`
+	Hook          string                 `protobuf:"bytes,5,opt,name=hook,proto3" json:"hook,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmissionRule) Reset() {
+	*x = AdmissionRule{}
+	mi := &file_record_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmissionRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmissionRule) ProtoMessage() {}
+
+func (x *AdmissionRule) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmissionRule.ProtoReflect.Descriptor instead.
+func (*AdmissionRule) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AdmissionRule) GetAnchor() []byte {
+	if x != nil {
+		return x.Anchor
+	}
+	return nil
+}
+
+func (x *AdmissionRule) GetNamePattern() string {
+	if x != nil {
+		return x.NamePattern
+	}
+	return ""
+}
+
+func (x *AdmissionRule) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+func (x *AdmissionRule) GetClaims() string {
+	if x != nil {
+		return x.Claims
+	}
+	return ""
+}
+
+func (x *AdmissionRule) GetHook() string {
+	if x != nil {
+		return x.Hook
+	}
+	return ""
+}
+
 // How an anchor came to be trusted.
 type AnchorFacts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -236,7 +422,7 @@ type AnchorFacts struct {
 
 func (x *AnchorFacts) Reset() {
 	*x = AnchorFacts{}
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +434,7 @@ func (x *AnchorFacts) String() string {
 func (*AnchorFacts) ProtoMessage() {}
 
 func (x *AnchorFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +447,7 @@ func (x *AnchorFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnchorFacts.ProtoReflect.Descriptor instead.
 func (*AnchorFacts) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{1}
+	return file_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AnchorFacts) GetFingerprint() []byte {
@@ -313,7 +499,7 @@ type Proposal struct {
 
 func (x *Proposal) Reset() {
 	*x = Proposal{}
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +511,7 @@ func (x *Proposal) String() string {
 func (*Proposal) ProtoMessage() {}
 
 func (x *Proposal) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +524,7 @@ func (x *Proposal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proposal.ProtoReflect.Descriptor instead.
 func (*Proposal) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{2}
+	return file_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Proposal) GetId() []byte {
@@ -402,7 +588,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +600,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +613,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{3}
+	return file_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Device) GetSchema() uint32 {
@@ -559,7 +745,7 @@ type Filters struct {
 
 func (x *Filters) Reset() {
 	*x = Filters{}
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +757,7 @@ func (x *Filters) String() string {
 func (*Filters) ProtoMessage() {}
 
 func (x *Filters) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +770,7 @@ func (x *Filters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filters.ProtoReflect.Descriptor instead.
 func (*Filters) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{4}
+	return file_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Filters) GetPublish() *Filter {
@@ -611,7 +797,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +809,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +822,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{5}
+	return file_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Filter) GetReject() bool {
@@ -673,7 +859,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +871,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +884,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{6}
+	return file_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Session) GetSchema() uint32 {
@@ -775,7 +961,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x0ehubgate.record\"\x9c\x05\n" +
+	"\frecord.proto\x12\x0ehubgate.record\"\xcc\x05\n" +
 	"\x03Hub\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
@@ -797,7 +983,26 @@ const file_record_proto_rawDesc = "" +
 	"\x13events_topic_prefix\x18\x11 \x01(\tR\x11eventsTopicPrefix\x12>\n" +
 	"\fanchor_facts\x18\x12 \x03(\v2\x1b.hubgate.record.AnchorFactsR\vanchorFacts\x12!\n" +
 	"\fproduct_plan\x18\x13 \x01(\tR\vproductPlan\x124\n" +
-	"\bproposal\x18\x14 \x01(\v2\x18.hubgate.record.ProposalR\bproposal\"\x9d\x01\n" +
+	"\bproposal\x18\x14 \x01(\v2\x18.hubgate.record.ProposalR\bproposal\x12.\n" +
+	"\x06policy\x18\x15 \x01(\v2\x16.hubgate.record.PolicyR\x06policy\"\xc2\x02\n" +
+	"\x06Policy\x12 \n" +
+	"\vconnections\x18\x01 \x01(\tR\vconnections\x12\x12\n" +
+	"\x04keys\x18\x02 \x01(\tR\x04keys\x12\x1e\n" +
+	"\n" +
+	"revocation\x18\x03 \x01(\tR\n" +
+	"revocation\x12;\n" +
+	"\tadmission\x18\x04 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\x12\x1f\n" +
+	"\vmax_devices\x18\x05 \x01(\rR\n" +
+	"maxDevices\x12?\n" +
+	"\x1cfirst_connections_per_second\x18\x06 \x01(\rR\x19firstConnectionsPerSecond\x12&\n" +
+	"\x0fmax_session_age\x18\a \x01(\x03R\rmaxSessionAge\x12\x1b\n" +
+	"\tno_outage\x18\b \x01(\bR\bnoOutage\"\x8e\x01\n" +
+	"\rAdmissionRule\x12\x16\n" +
+	"\x06anchor\x18\x01 \x01(\fR\x06anchor\x12!\n" +
+	"\fname_pattern\x18\x02 \x01(\tR\vnamePattern\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\fR\x06issuer\x12\x16\n" +
+	"\x06claims\x18\x04 \x01(\tR\x06claims\x12\x12\n" +
+	"\x04hook\x18\x05 \x01(\tR\x04hook\"\x9d\x01\n" +
 	"\vAnchorFacts\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\x03R\x05added\x12\x19\n" +
@@ -865,27 +1070,31 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_record_proto_goTypes = []any{
-	(*Hub)(nil),         // 0: hubgate.record.Hub
-	(*AnchorFacts)(nil), // 1: hubgate.record.AnchorFacts
-	(*Proposal)(nil),    // 2: hubgate.record.Proposal
-	(*Device)(nil),      // 3: hubgate.record.Device
-	(*Filters)(nil),     // 4: hubgate.record.Filters
-	(*Filter)(nil),      // 5: hubgate.record.Filter
-	(*Session)(nil),     // 6: hubgate.record.Session
+	(*Hub)(nil),           // 0: hubgate.record.Hub
+	(*Policy)(nil),        // 1: hubgate.record.Policy
+	(*AdmissionRule)(nil), // 2: hubgate.record.AdmissionRule
+	(*AnchorFacts)(nil),   // 3: hubgate.record.AnchorFacts
+	(*Proposal)(nil),      // 4: hubgate.record.Proposal
+	(*Device)(nil),        // 5: hubgate.record.Device
+	(*Filters)(nil),       // 6: hubgate.record.Filters
+	(*Filter)(nil),        // 7: hubgate.record.Filter
+	(*Session)(nil),       // 8: hubgate.record.Session
 }
 var file_record_proto_depIdxs = []int32{
-	1, // 0: hubgate.record.Hub.anchor_facts:type_name -> hubgate.record.AnchorFacts
-	2, // 1: hubgate.record.Hub.proposal:type_name -> hubgate.record.Proposal
-	4, // 2: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
-	5, // 3: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
-	5, // 4: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3, // 0: hubgate.record.Hub.anchor_facts:type_name -> hubgate.record.AnchorFacts
+	4, // 1: hubgate.record.Hub.proposal:type_name -> hubgate.record.Proposal
+	1, // 2: hubgate.record.Hub.policy:type_name -> hubgate.record.Policy
+	2, // 3: hubgate.record.Policy.admission:type_name -> hubgate.record.AdmissionRule
+	6, // 4: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
+	7, // 5: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
+	7, // 6: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -893,14 +1102,14 @@ func file_record_proto_init() {
 	if File_record_proto != nil {
 		return
 	}
-	file_record_proto_msgTypes[3].OneofWrappers = []any{}
+	file_record_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

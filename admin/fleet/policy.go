@@ -1,0 +1,46 @@
+package fleet
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
+
+// PolicyChange is an edit of a hub's policy; what is nil stays.
+type PolicyChange struct {
+	Connections               *provision.ConnectionPolicy
+	Keys                      *provision.KeyPolicy
+	Revocation                *provision.RevocationPolicy
+	Admission                 []provision.AdmissionRule // replaces all rules
+	MaxDevices                *int
+	FirstConnectionsPerSecond *int
+	MaxSessionAge             *time.Duration
+	NoOutage                  *bool
+}
+
+// apply returns the policy after the change.
+func (c *PolicyChange) apply(p provision.Policy) (provision.Policy, error) {
+	if c == nil {
+		return p, nil
+	}
+	set(&p.Connections, c.Connections)
+	set(&p.Keys, c.Keys)
+	set(&p.Revocation, c.Revocation)
+	set(&p.MaxDevices, c.MaxDevices)
+	set(&p.FirstConnectionsPerSecond, c.FirstConnectionsPerSecond)
+	set(&p.MaxSessionAge, c.MaxSessionAge)
+	set(&p.NoOutage, c.NoOutage)
+	if c.Admission != nil {
+		p.Admission = slices.Clone(c.Admission)
+	}
+	if err := provision.CheckPolicy(p); err != nil {
+		var setting *provision.SettingError
+		if errors.As(err, &setting) {
+			return p, invalid(setting.Field, "%s", err)
+		}
+		return p, err
+	}
+	return p.Normal(), nil
+}

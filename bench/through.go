@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// inFlightThroughEnvoy is how many devices connect at a time: enough to keep
+// the servers' processor busy.
+const inFlightThroughEnvoy = 16
+
+// through measures what goes through several Envoys. open makes what a worker
+// does again and again out of an Envoy and the devices that are the worker's
+// own; it returns what ends it as well.
+func through(ctx context.Context, w *world, each string, names []string, open func(e *edge, own []*device) (do func() error, end func(), err error)) ([]*side, error) {
+	chips, err := w.own.chips(w.devices)
+	if err != nil {
+		return nil, err
+	}
+	workers := min(inFlightThroughEnvoy, len(chips))
+	own := make([][]*device, workers)
+	for i, c := range chips {
+		own[i%workers] = append(own[i%workers], newDevice(c))
+	}
+	var sides []*side
+	for _, name := range names {
+		e, err := w.edge(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		s := &side{name: name, measure: func() (sample, error) { return e.round(w.long, each, own, open) }}
+		if _, err := s.measure(); err != nil { // devices come to be known
+			return nil, err
+		}
+		sides = append(sides, s)
+	}
+	return sides, measureInTurns(sides, w.rounds)
+}
+
+// round keeps the Envoy busy for that long.
+func (e *edge) round(long time.Duration, each string, own [][]*device, open func(*edge, []*device) (func() error, func(), error)) (sample, error) {
+	does := make([]func() error, len(own))
+	for i, devices := range own {
+		do, end, err := open(e, devices)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		does[i] = do
+	}
+	envoyCPU, asksCPU, err := e.cpu()
+	if err != nil {
+		return nil, err
+	}
+	began, done := time.Now(), make([]int, len(own))
+	var group errgroup.Group
+	for i, do := range does {
+		group.Go(func() error {
+			for time.Since(began) < long {
+				if err := do(); err != nil {
+					return err
+				}
+				done[i]++
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	took := time.Since(began)
+	envoyAfter, asksAfter, err := e.cpu()
+	if err != nil {
+		return nil, err
+	}
+	n := 0.0
+	for _, d := range done {
+		n += float64(d)
+	}
+	micro := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / n }
+	m := sample{each + "s/s": n / took.Seconds(), "Envoy's CPU µs/" + each: micro(envoyAfter - envoyCPU)}
+	if e.asks != nil {
+		m["ext_authz's CPU µs/"+each] = micro(asksAfter - asksCPU)
+	}
+	return m, nil
+}
+
+func (e *edge) cpu() (envoy, asks time.Duration, err error) {
+	if envoy, err = cpuTime(e.envoy.Pid()); err != nil || e.asks == nil {
+		return envoy, 0, err
+	}
+	asks, err = e.asks.cpu()
+	return envoy, asks, err
+}
+
+func columnsThrough(each string) []string {
+	return []string{each + "s/s", "Envoy's CPU µs/" + each, "ext_authz's CPU µs/" + each}
+}
+
+// inTurn gives one device after the other, over and over.
+func inTurn(devices []*device) func() *device {
+	next := -1
+	return func() *device {
+		next = (next + 1) % len(devices)
+		return devices[next]
+	}
+}
+
+func httpsConnections(ctx context.Context, w *world, r *result) error {
+	sides, err := through(ctx, w, "connection", []string{"hubgate", "stock", "none"}, func(e *edge, own []*device) (func() error, func(), error) {
+		next := inTurn(own)
+		return func() error {
+			c, err := next().dial(e.https)
+			if err != nil {
+				return err
+			}
+			defer c.hangUp()
+			return c.get()
+		}, func() {}, nil
+	})
+	if err != nil {
+		return err
+	}
+	r.Columns, r.Rows = columnsThrough("connection"), rowsOf(sides)
+	r.Targets = []target{ratio("connections/s", sides[0], sides[1]).atLeast(1), ratio("connections/s", sides[2], sides[1])}
+	return nil
+}
+
+func httpRequests(ctx context.Context, w *world, r *result) error {
+	sides, err := through(ctx, w, "request", []string{"hubgate", "stock", "none"}, func(e *edge, own []*device) (func() error, func(), error) {
+		c, err := own[0].dial(e.https)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c.get, c.hangUp, c.get()
+	})
+	if err != nil {
+		return err
+	}
+	r.Columns, r.Rows = columnsThrough("request"), rowsOf(sides)
+	r.Targets = []target{ratio("requests/s", sides[0], sides[1]).atLeast(1.1), ratio("requests/s", sides[2], sides[1])}
+	return nil
+}
+
+func mqttConnections(ctx context.Context, w *world, r *result) error {
+	sides, err := through(ctx, w, "connection", []string{"module", "stock", "none", "hubgate"}, func(e *edge, own []*device) (func() error, func(), error) {
+		next := inTurn(own)
+		return func() error {
+			d := next()
+			c, err := d.dial(e.mqtt)
+			if err != nil {
+				return err
+			}
+			defer c.hangUp()
+			return c.connect(d.name)
+		}, func() {}, nil
+	})
+	if err != nil {
+		return err
+	}
+	r.Columns, r.Rows = columnsThrough("connection"), rowsOf(sides)
+	r.Targets = []target{
+		ratio("connections/s", sides[0], sides[1]).atLeast(0.95), ratio("connections/s", sides[2], sides[1]),
+		ratio("connections/s", sides[0], sides[3]).atLeast(0.95),
+	}
+	return nil
+}
