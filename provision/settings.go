@@ -65,14 +65,21 @@ func checkFilter(field string, f Filter) error {
 	return nil
 }
 
-// wrongTopicFilter says what makes a topic filter unusable, "" if it is one
-// (MQTT 5.0, 4.7.1): `+` is a whole level, `#` the whole last level.
+// wrongTopicFilter says what makes a topic filter unusable in a list, "" if it
+// is fit.
 func wrongTopicFilter(topic string) string {
+	if len(topic) > MaxTopicBytes {
+		return fmt.Sprintf("has %d bytes, more than %d", len(topic), MaxTopicBytes)
+	}
+	return malformedTopicFilter(topic)
+}
+
+// malformedTopicFilter says what makes a text no topic filter, "" if it is one
+// (MQTT 5.0, 4.7.1): `+` is a whole level, `#` the whole last level.
+func malformedTopicFilter(topic string) string {
 	switch {
 	case topic == "":
 		return "is empty"
-	case len(topic) > MaxTopicBytes:
-		return fmt.Sprintf("has %d bytes, more than %d", len(topic), MaxTopicBytes)
 	case !utf8.ValidString(topic) || strings.ContainsFunc(topic, unicode.IsControl):
 		return "has characters that no topic may have"
 	}
