@@ -46,6 +46,7 @@ type Config struct {
 	Authz      Authz
 	Link       Link
 	Admin      Admin
+	BrokerAuth BrokerAuth
 	Metrics    Metrics
 	Log        Log
 	Events     Events
@@ -198,7 +199,7 @@ func (l *loader) parse(data []byte) *Config {
 		return nil
 	}
 	top := l.section(root, "", "domain", "store", "store_password_file", "store_ca_file", "redis", "partitions",
-		"authz", "link", "admin", "metrics", "log", "events", "hubs")
+		"authz", "link", "admin", "broker_auth", "metrics", "log", "events", "hubs")
 	return l.config(top)
 }
 
@@ -212,6 +213,7 @@ func (l *loader) config(top *section) *Config {
 	c.Link = l.link(top, c.Authz)
 	c.Metrics = l.metrics(top, c.Authz, c.Link)
 	c.Admin = l.admin(top, c)
+	c.BrokerAuth = l.brokerAuth(top, c)
 	c.Log = l.log(top)
 	c.Events = l.events(top)
 	c.Hubs = l.hubs(top)

@@ -95,6 +95,15 @@ func TestFull(t *testing.T) {
 			},
 			Rate: 50, Failures: 5,
 		},
+		BrokerAuth: BrokerAuth{
+			Listen:   "0.0.0.0:9195",
+			TLS:      &TLS{Cert: dir + "/authz.crt", Key: dir + "/authz.key", ClientCA: dir + "/envoy-ca.pem"},
+			Username: "{hub_id}:{device_name}",
+			Services: []BrokerService{
+				{Username: "backend", Password: "a password of a service", Topics: []string{"up/#", "down/+"}},
+				{Username: "rules", Password: "a password of a service"},
+			},
+		},
 		Metrics: Metrics{Listen: "[::]:9193"},
 		Log:     Log{Level: slog.LevelWarn, JSON: true},
 		Events: Events{
@@ -141,8 +150,8 @@ func TestFull(t *testing.T) {
 	if want.Hubs[1].ID, err = provision.ParseHubID("0b7d5c1e-7f0e-4d53-9d4e-0d9a4b0f7c11"); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.sources) != 13 {
-		t.Errorf("%d files are remembered, want the configuration and the 12 it names", len(c.sources))
+	if len(c.sources) != 14 {
+		t.Errorf("%d files are remembered, want the configuration and the 13 it names", len(c.sources))
 	}
 	c.sources = nil
 	if !reflect.DeepEqual(c, want) {
@@ -187,7 +196,8 @@ func TestDefault(t *testing.T) {
 			Socket: filepath.Join(dir, "hubgate.db.sock"), Listen: "127.0.0.1:9192", Region: "fr-par",
 			TokenFile: filepath.Join(dir, "hubgate.token"),
 		},
-		Metrics: Metrics{Listen: "127.0.0.1:9193"},
+		BrokerAuth: BrokerAuth{Listen: "off", Username: "{hub_id}/{device_name}"},
+		Metrics:    Metrics{Listen: "127.0.0.1:9193"},
 	}
 	c, err := Default(dir)
 	if err != nil {

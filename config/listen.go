@@ -53,8 +53,8 @@ func (l *loader) link(top *section, a Authz) Link {
 	return k
 }
 
-// guarded reads a listener that is for Envoys alone, with what guards it. danger
-// is what anybody could do who reaches it.
+// guarded reads a listener that is for Envoys or brokers alone, with what guards
+// it. danger is what anybody could do who reaches it.
 func (l *loader) guarded(s *section, otherwise, danger string) (listen string, files *TLS, insecure bool) {
 	before := len(l.problems)
 	insecure = s.boolean("insecure", false)
@@ -64,7 +64,7 @@ func (l *loader) guarded(s *section, otherwise, danger string) (listen string, f
 		return otherwise, files, insecure
 	}
 	listen = s.str("listen")
-	if listen == "" {
+	if listen == "" || listen == otherwise {
 		return otherwise, files, insecure
 	}
 	loopback, err := checkListen(listen, true)

@@ -15,14 +15,10 @@ const (
 
 // decisionLines bounds what is logged of decisions, apart for those that must
 // not displace each other. What creates a device is always logged.
-type decisionLines struct{ known, denied, faults lineLimit }
+type decisionLines struct{ known, denied, faults *LineLimit }
 
 func newDecisionLines(all bool) *decisionLines {
-	l := &decisionLines{lineLimit{most: knownLines}, lineLimit{most: otherLines}, lineLimit{most: otherLines}}
-	for _, limit := range []*lineLimit{&l.known, &l.denied, &l.faults} {
-		limit.all = all
-	}
-	return l
+	return &decisionLines{NewLineLimit(knownLines, all), NewLineLimit(otherLines, all), NewLineLimit(otherLines, all)}
 }
 
 // take tells whether a line may be written, and how many of its kind were not
@@ -32,15 +28,16 @@ func (l *decisionLines) take(r Reason, now time.Time) (ok bool, dropped int64) {
 	case r == DeviceProvisioned:
 		return true, 0
 	case r.Outcome() == Allow:
-		return l.known.take(now)
+		return l.known.Take(now)
 	case r.Outcome() == Deny:
-		return l.denied.take(now)
+		return l.denied.Take(now)
 	}
-	return l.faults.take(now)
+	return l.faults.Take(now)
 }
 
-// lineLimit lets so many lines pass each second, or all.
-type lineLimit struct {
+// LineLimit lets so many log lines pass each second, or all. It is safe for
+// concurrent use.
+type LineLimit struct {
 	most int64
 	all  bool
 
@@ -49,7 +46,12 @@ type lineLimit struct {
 	taken, dropped int64
 }
 
-func (l *lineLimit) take(now time.Time) (bool, int64) {
+// NewLineLimit makes a limit of most lines each second, or of none at all.
+func NewLineLimit(most int64, all bool) *LineLimit { return &LineLimit{most: most, all: all} }
+
+// Take tells whether a line may be written, and how many were not since the last
+// one.
+func (l *LineLimit) Take(now time.Time) (ok bool, dropped int64) {
 	if l.all {
 		return true, 0
 	}
@@ -62,7 +64,7 @@ func (l *lineLimit) take(now time.Time) (bool, int64) {
 		l.dropped++
 		return false, 0
 	}
-	dropped := l.dropped
+	dropped = l.dropped
 	l.taken, l.dropped = l.taken+1, 0
 	return true, dropped
 }

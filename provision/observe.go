@@ -35,3 +35,10 @@ func (g *Gate) CurrentHub(ctx context.Context, id HubID) (*Hub, error) {
 	}
 	return &h.Hub, nil
 }
+
+// CurrentDevice returns the hub's device of that name as it is now, nil if the
+// hub does not know it. While the store does not answer, what was known counts
+// for the outage window; after that the error is ErrUnavailable.
+func (g *Gate) CurrentDevice(ctx context.Context, hub HubID, name string) (*Device, error) {
+	return g.lookUp(ctx, hub, DeviceIDOf(hub, name), name)
+}

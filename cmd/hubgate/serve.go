@@ -19,6 +19,7 @@ import (
 
 	"github.com/hubgate/hubgate/admin/fleet"
 	"github.com/hubgate/hubgate/authz"
+	"github.com/hubgate/hubgate/brokerauth"
 	"github.com/hubgate/hubgate/config"
 	"github.com/hubgate/hubgate/events"
 	"github.com/hubgate/hubgate/internal/tlsfiles"
@@ -105,13 +106,14 @@ type server struct {
 	fleet   *fleet.Fleet
 	watcher *config.Watcher
 	authz   *authz.Server
+	broker  *brokerauth.Server // nil: off
 	admin   administration
 	events  *events.Relays
 	probes  *probes
 	linkTLS *tls.Config // nil: none
 	// listeners, bound
 	authzListener, linkListener, socketListener, metricsListener net.Listener
-	adminListener                                                net.Listener // nil: off
+	adminListener, brokerListener                                net.Listener // nil: off
 }
 
 // heapGrowth is how much the heap may grow between two collections, in percent,
@@ -191,6 +193,9 @@ func (s *server) make() (err error) {
 		return err
 	}
 	s.authz.SetReady(false)
+	if err := s.makeBroker(registry); err != nil {
+		return err
+	}
 	return s.makeAdmin(registry)
 }
 
@@ -235,6 +240,11 @@ func (s *server) listen(ctx context.Context) (err error) {
 	}
 	if s.adminListener, err = listenAdmin(ctx, s.config.Admin); err != nil {
 		return err
+	}
+	if s.broker != nil {
+		if s.brokerListener, err = authz.Listen(ctx, s.config.BrokerAuth.Listen, 0); err != nil {
+			return fmt.Errorf("broker_auth.listen: %w", err)
+		}
 	}
 	s.socketListener, err = listenSocket(ctx, s.config.Admin.Socket)
 	return err
@@ -318,6 +328,12 @@ func (s *server) serveFront(ctx, background context.Context) error {
 			return s.admin.server.ServeNetwork(front, s.adminListener, s.admin.guard, s.admin.tls)
 		})
 	}
+	if s.brokerListener != nil {
+		group.Go(func() error {
+			defer drain()
+			return s.broker.Serve(front, s.brokerListener)
+		})
+	}
 	group.Go(func() error {
 		defer drain()
 		return s.tracker.Serve(front, s.linkListener)
@@ -339,6 +355,10 @@ func (s *server) announce() {
 		}
 		s.log.Info("listening", "for", "administrators (API, console)", "address", s.adminListener.Addr().String(), "guard", guard)
 	}
+	if b := s.config.BrokerAuth; s.brokerListener != nil {
+		s.log.Info("listening", "for", "MQTT brokers' questions", "address", s.brokerListener.Addr().String(),
+			"guard", guardOf(b.TLS, b.Insecure, "broker_auth.insecure"))
+	}
 	s.log.Info("listening", "for", "/metrics /livez /readyz", "address", s.metricsListener.Addr().String(), "guard", "none")
 }
 
@@ -351,6 +371,9 @@ func (s *server) apply(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	s.admin.configure(c.Admin)
+	if s.broker != nil {
+		s.broker.SetServices(brokerServices(c.BrokerAuth))
+	}
 	if s.flags.logLevel == "" {
 		s.level.Set(c.Log.Level)
 	}
@@ -400,7 +423,7 @@ func (s *server) followHangups(ctx context.Context) error {
 
 // close closes what run did not, because it never ran, and the store.
 func (s *server) close() error {
-	for _, l := range []net.Listener{s.authzListener, s.linkListener, s.metricsListener, s.adminListener, s.socketListener} {
+	for _, l := range []net.Listener{s.authzListener, s.linkListener, s.metricsListener, s.adminListener, s.brokerListener, s.socketListener} {
 		if l != nil {
 			_ = l.Close() // closed already, if it was served
 		}
