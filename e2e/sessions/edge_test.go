@@ -149,8 +149,14 @@ const (
 	allTopics = "topic readwrite #\npattern readwrite #\n"
 )
 
-// startBroker starts a mosquitto.
+// startBroker starts a mosquitto that goes by an ACL.
 func startBroker(t testing.TB, rules string) string {
+	t.Helper()
+	return startMosquitto(t, "acl_file "+write(t, "acl", []byte(rules)))
+}
+
+// startMosquitto starts a mosquitto with one more setting.
+func startMosquitto(t testing.TB, setting string) string {
 	t.Helper()
 	path, err := exec.LookPath("mosquitto")
 	if err != nil {
@@ -160,10 +166,9 @@ func startBroker(t testing.TB, rules string) string {
 	}
 	self := must(user.Current())(t)
 	address := freeAddresses(t, 1)[0]
-	acl := write(t, "acl", []byte(rules))
 	// Started by root, it would change to a user that cannot read the files.
-	config := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nacl_file %s\nuser %s\npersistence false\nset_tcp_nodelay true\nlog_dest stdout\nlog_type error\n",
-		address[strings.LastIndex(address, ":")+1:], acl, self.Username)
+	config := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\n%s\nuser %s\npersistence false\nset_tcp_nodelay true\nlog_dest stdout\nlog_type error\n",
+		address[strings.LastIndex(address, ":")+1:], setting, self.Username)
 	start(t, process.Spec{
 		Name: "mosquitto", Path: path, Args: []string{"-c", write(t, "mosquitto.conf", []byte(config))}, Ready: process.Accepts(address),
 	})

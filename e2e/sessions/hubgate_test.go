@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hubgate/hubgate/authz"
+	"github.com/hubgate/hubgate/brokerauth"
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/internal/process"
 	"github.com/hubgate/hubgate/provision"
@@ -87,6 +89,7 @@ func onRedis(t testing.TB) storage {
 type hubgate struct {
 	open        storage
 	authz, link string
+	broker      string // where brokers ask
 	store       store
 	gate        *provision.Gate
 	stop        func()
@@ -98,8 +101,8 @@ type hubgate struct {
 
 func startHubgate(t testing.TB, open storage) *hubgate {
 	t.Helper()
-	addresses := freeAddresses(t, 2)
-	h := &hubgate{open: open, authz: addresses[0], link: addresses[1], between: make(map[string]func())}
+	addresses := freeAddresses(t, 3)
+	h := &hubgate{open: open, authz: addresses[0], link: addresses[1], broker: addresses[2], between: make(map[string]func())}
 	h.log = must(os.Create(filepath.Join(t.TempDir(), "hubgate.log")))(t)
 	t.Cleanup(func() {
 		if text, err := os.ReadFile(h.log.Name()); t.Failed() {
@@ -123,6 +126,11 @@ func (h *hubgate) start(t testing.TB) {
 	}))(t)
 	h.gate = gate
 	server := must(authz.New(authz.Config{Gate: &interposed{gate, h}, Sessions: tracker, Logger: log}))(t)
+	broker := must(brokerauth.New(brokerauth.Config{
+		Gate: gate, Sessions: tracker, Logger: log,
+		Services: []brokerauth.Service{{Username: serviceName, Password: sha256.Sum256([]byte(servicePassword))}},
+	}))(t)
+	questions := must(net.Listen("tcp", h.broker))(t)
 	checks := must(authz.Listen(t.Context(), h.authz, 0))(t)
 	links := must(net.Listen("tcp", h.link))(t)
 	background, end := context.WithCancel(context.Background())
@@ -139,6 +147,7 @@ func (h *hubgate) start(t testing.TB) {
 	run(&behind, func() error { return tracker.Run(background, gate) })
 	run(&before, func() error { return server.Serve(front, checks) })
 	run(&before, func() error { return tracker.Serve(front, links) })
+	run(&before, func() error { return broker.Serve(front, questions) })
 	h.stop = func() {
 		drain()
 		before.Wait()
