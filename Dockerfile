@@ -39,6 +39,6 @@ COPY --from=hubgate-build /out/ /
 COPY --from=hubgate-build --chown=65532:65532 /out/var/lib/hubgate/ /var/lib/hubgate/
 USER 65532:65532
 WORKDIR /var/lib/hubgate
-EXPOSE 9191 9192 9193 9194
+EXPOSE 9191 9192 9193 9194 9195
 ENTRYPOINT ["/usr/local/bin/hubgate"]
 CMD ["serve", "--config", "/etc/hubgate/hubgate.yaml"]

@@ -1,6 +1,7 @@
 package provision_test
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -112,5 +113,50 @@ func TestTheCurrentHubIsNoOlderThanAnAcknowledgedChange(t *testing.T) {
 	h, err := r.gate.CurrentHub(t.Context(), hub.ID)
 	if err != nil || h == nil || h.Version != changed.Version {
 		t.Errorf("after version %d was acknowledged: %+v, %v", changed.Version, h, err)
+	}
+}
+
+// TestTheCurrentDevice: it is as it is, or as it was for the outage window.
+func TestTheCurrentDevice(t *testing.T) {
+	t.Parallel()
+	var ahead atomic.Int64
+	r := newRig(t, func(c *provision.GateConfig) {
+		c.OutageWindow = time.Minute
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	vendor := root(t, "Vendor")
+	hub := r.hub("factory", anchors(vendor.Certificate))
+	current := func(name string) *provision.Device {
+		t.Helper()
+		return must[*provision.Device](t)(r.gate.CurrentDevice(t.Context(), hub.ID, name))
+	}
+	if d := current("SN-1"); d != nil {
+		t.Errorf("before it connected: %+v", d)
+	}
+	r.expect(over(leaf(t, vendor, "SN-1")), provision.DeviceProvisioned)
+	d := current("SN-1")
+	if d == nil || d.Name != "SN-1" || d.Disabled {
+		t.Fatalf("after it connected: %+v", d)
+	}
+	must[provision.Device](t)(r.store.UpdateDevice(t.Context(), provision.Update{
+		Hub: hub.ID, Device: d.ID,
+		Change: func(d *provision.Device) error {
+			d.Disabled = true
+			return nil
+		},
+		Event: func(d provision.Device) provision.Event { return provision.Updated.OnDevice(d, time.Now()) },
+	}))
+	ahead.Store(int64(3 * time.Second)) // the feed's proof is too old: it is read anew
+	if d := current("SN-1"); d == nil || !d.Disabled {
+		t.Errorf("after it was disabled: %+v", d)
+	}
+	r.store.cut(true)
+	ahead.Store(int64(30 * time.Second))
+	if d := current("SN-1"); d == nil || !d.Disabled {
+		t.Errorf("while the store does not answer: %+v", d)
+	}
+	ahead.Store(int64(2 * time.Minute))
+	if d, err := r.gate.CurrentDevice(t.Context(), hub.ID, "SN-1"); !errors.Is(err, provision.ErrUnavailable) {
+		t.Errorf("beyond the window: %+v, %v", d, err)
 	}
 }

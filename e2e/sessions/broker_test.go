@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -25,16 +26,22 @@ const (
 	servicePassword = "correct horse battery staple"
 )
 
-// startAskingBroker starts a mosquitto that asks hubgate, by a plugin that asks
-// as mosquitto-go-auth does.
+// startAskingBroker starts a mosquitto that asks hubgate, configured as
+// docs/broker-auth.md says, with a plugin that asks as mosquitto-go-auth does.
 func startAskingBroker(t testing.TB, h *hubgate) string {
 	t.Helper()
 	plugin := filepath.Join(t.TempDir(), "ask.so")
 	if out, err := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-o", plugin, "testdata/ask.c").CombinedOutput(); err != nil {
 		t.Fatalf("the plugin: %v\n%s", err, out)
 	}
-	_, port, _ := net.SplitHostPort(h.broker)
-	return startMosquitto(t, "plugin "+plugin+"\nplugin_opt_port "+port)
+	page := string(must(os.ReadFile("../../docs/broker-auth.md"))(t))
+	_, page, _ = strings.Cut(page, "## mosquitto\n\n```\n")
+	settings, _, ok := strings.Cut(page, "```\n")
+	if !ok {
+		t.Fatal("docs/broker-auth.md does not say how to configure mosquitto")
+	}
+	host, port, _ := net.SplitHostPort(h.broker)
+	return startMosquitto(t, strings.NewReplacer("/etc/mosquitto/go-auth.so", plugin, "127.0.0.1", host, "9195", port).Replace(settings))
 }
 
 // TestBrokerAuth: a real broker asks hubgate what the clients behind a real
