@@ -174,17 +174,14 @@ func (s *Server) answer(d dialect) http.Handler {
 		}
 		s.metrics.duration.WithLabelValues(d.broker).Observe(time.Since(start).Seconds())
 		answer := d.reply(r, q, verdicts)
-		body, ok := answer.body.(string)
-		if !ok {
-			w.Header().Set("Content-Type", "application/json")
-			text, err := json.Marshal(answer.body)
-			if err != nil { // no answer is a refusal, too
-				panic(http.ErrAbortHandler)
-			}
-			body = string(text)
+		if text, ok := answer.body.(string); ok {
+			w.WriteHeader(answer.status)
+			_, _ = io.WriteString(w, text) // the broker hung up
+			return
 		}
+		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(answer.status)
-		_, _ = io.WriteString(w, body) // the broker hung up
+		_ = json.NewEncoder(w).Encode(answer.body)
 	})
 }
 

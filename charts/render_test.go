@@ -19,8 +19,10 @@ var (
 	stores = map[string]string{
 		"embedded": "",
 		"redis": "store: {type: redis, redis: {addresses: [redis:6379], username: hub gate, existingSecret: redis, passwordKey: password}}\nreplicaCount: 2\n" +
-			"admin: {enabled: true, insecure: true, region: fr-par, tokens: [{name: ci, role: operator, existingSecret: tokens, key: ci}]}\nevents: {log: {severity: info}}\n",
-		"sentinel": "store: {type: redis, redis: {mode: sentinel, addresses: [a:26379, b:26379], master: main, existingSecret: redis, sentinelUsername: watch, sentinelPasswordKey: sentinel}}\n",
+			"admin: {enabled: true, insecure: true, region: fr-par, tokens: [{name: ci, role: operator, existingSecret: tokens, key: ci}]}\nevents: {log: {severity: info}}\n" +
+			"brokerAuth: {enabled: true, insecure: true, services: [{username: backend, existingSecret: services, key: backend, topics: [up/#]}]}\nnetworkPolicy: {brokers: [{podSelector: {matchLabels: {app: mosquitto}}}]}\n",
+		"sentinel": "store: {type: redis, redis: {mode: sentinel, addresses: [a:26379, b:26379], master: main, existingSecret: redis, sentinelUsername: watch, sentinelPasswordKey: sentinel}}\n" +
+			"brokerAuth: {enabled: true, existingSecret: broker-tls}\n",
 		"cluster": "store: {type: redis, redis: {mode: cluster, addresses: [a:6379, b:6379], waitReplicas: 1, tls: {enabled: true, existingSecret: redis-tls, clientCertificate: true}}}\n" +
 			"autoscaling: {enabled: true}\n",
 		"url": "store: {type: redis, redis: {url: \"rediss://hubgate@redis.example.com:6380/1\"}}\nreplicaCount: 3\n",
@@ -194,6 +196,8 @@ func (p *vendors) lay(t *testing.T, list []object, dir string) {
 			put(path+"/root.pem", p.roots["secret"])
 		case "tokens":
 			put(path+"/ci", []byte("0f4c2a5e-7d1b-4c3e-9a8f-6b5d4c3e2f1a"))
+		case "services":
+			put(path+"/backend", []byte("a password of a service"))
 		case "redis":
 			put(path+"/password", []byte("hunter2"))
 			put(path+"/sentinel", []byte("hunter3"))

@@ -70,6 +70,9 @@ func printConfig(w io.Writer, c *config.Config) error {
 	t.row("store", where)
 	t.row("authz", c.Authz.Listen+guard)
 	t.row("metrics", c.Metrics.Listen)
+	if b := c.BrokerAuth; b.Listen != config.ListenOff {
+		t.row("broker auth", b.Listen+" ("+guardOf(b.TLS, b.Insecure, "broker_auth.insecure")+")")
+	}
 	t.row("socket", c.Admin.Socket)
 	t.row("domain", domain)
 	for i, sink := range sinkSummaries(c.Events) {

@@ -132,6 +132,9 @@ directories, never subPath, which would not follow changes. */}}
 {{- if and $v.admin.enabled $v.admin.existingSecret -}}
 {{- $m = append $m (dict "name" "admin-tls" "path" "admin-tls" "kind" "secret" "source" $v.admin.existingSecret) -}}
 {{- end -}}
+{{- if and $v.brokerAuth.enabled $v.brokerAuth.existingSecret -}}
+{{- $m = append $m (dict "name" "broker-tls" "path" "broker-tls" "kind" "secret" "source" $v.brokerAuth.existingSecret) -}}
+{{- end -}}
 {{- if eq $v.store.type "redis" -}}
 {{- with $v.store.redis.existingSecret }}{{ $m = append $m (dict "name" "redis" "path" "redis" "kind" "secret" "source" .) }}{{ end -}}
 {{- with $v.store.redis.tls.existingSecret }}{{ $m = append $m (dict "name" "redis-tls" "path" "redis-tls" "kind" "secret" "source" .) }}{{ end -}}
@@ -153,6 +156,9 @@ directories, never subPath, which would not follow changes. */}}
 {{- $names := $v.mountSecrets -}}
 {{- if $v.admin.enabled -}}
 {{- range $v.admin.tokens }}{{ $names = append $names .existingSecret }}{{ end -}}
+{{- end -}}
+{{- if $v.brokerAuth.enabled -}}
+{{- range $v.brokerAuth.services }}{{ $names = append $names .existingSecret }}{{ end -}}
 {{- end -}}
 {{- range $i, $name := $names | uniq | sortAlpha -}}
 {{- $m = append $m (dict "name" (printf "secret-%d" $i) "path" (printf "secrets/%s" $name) "kind" "secret" "source" $name) -}}
@@ -225,6 +231,22 @@ directories, never subPath, which would not follow changes. */}}
 {{- $_ := set $admin "listen" "off" -}}
 {{- end -}}
 {{- $_ := set $c "admin" $admin -}}
+{{- if $v.brokerAuth.enabled -}}
+{{- $broker := dict "listen" (printf ":%d" ($v.ports.broker | int)) "username" $v.gateway.mqtt.userName -}}
+{{- if $v.brokerAuth.existingSecret -}}
+{{- $_ := set $broker "tls" (dict "cert" "/etc/hubgate/broker-tls/tls.crt" "key" "/etc/hubgate/broker-tls/tls.key" "client_ca" "/etc/hubgate/broker-tls/ca.crt") -}}
+{{- else -}}
+{{- $_ := set $broker "insecure" true -}}
+{{- end -}}
+{{- $services := list -}}
+{{- range $v.brokerAuth.services -}}
+{{- $s := dict "username" .username "password_file" (printf "/etc/hubgate/secrets/%s/%s" .existingSecret .key) -}}
+{{- with .topics }}{{ $_ := set $s "topics" . }}{{ end -}}
+{{- $services = append $services $s -}}
+{{- end -}}
+{{- with $services }}{{ $_ := set $broker "services" . }}{{ end -}}
+{{- $_ := set $c "broker_auth" $broker -}}
+{{- end -}}
 {{- with $v.events }}{{ $_ := set $c "events" . }}{{ end -}}
 {{- if eq $v.store.type "redis" -}}
 {{- $r := $v.store.redis -}}
