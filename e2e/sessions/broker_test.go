@@ -189,7 +189,10 @@ func (s *site) asks(t testing.TB, path, kind, hook, body string) (int, string) {
 	if hook != "" {
 		request.Header.Set("vernemq-hook", hook)
 	}
-	answer := must(http.DefaultClient.Do(request))(t)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer func() { _ = answer.Body.Close() }()
 	return answer.StatusCode, string(must(io.ReadAll(answer.Body))(t))
 }
