@@ -22,6 +22,11 @@ type Anchor struct {
 	WaiverReason string `json:"waiver_reason,omitempty"`
 	// Devices were last admitted by it.
 	Devices int `json:"devices"`
+	// RotationGroup is the same of anchors that take each other's place.
+	RotationGroup string `json:"rotation_group,omitempty"`
+	// Superseded: its rotation group has one that was installed later. Once
+	// devices is 0, it can be removed.
+	Superseded bool `json:"superseded"`
 	// ExpiresInDays is negative once it has expired.
 	ExpiresInDays int `json:"expires_in_days"`
 }
@@ -42,6 +47,9 @@ type NewAnchor struct {
 	// projects, and a reason.
 	WaiveProof   bool   `json:"waive_proof,omitempty"`
 	WaiverReason string `json:"waiver_reason,omitempty"`
+	// Rotates is the fingerprint of the hub's anchor that this one is to take the
+	// place of: devices that either has admitted are admitted by both.
+	Rotates string `json:"rotates,omitempty"`
 }
 
 // Intermediate is a CA below a hub's anchors.
@@ -99,6 +107,7 @@ func (s *Server) showAnchor(a fleet.Anchor) Anchor {
 	return Anchor{
 		Certificate: certificate(a.Certificate), Key: trust.KeyHashOf(a.Certificate).String(),
 		AddedAt: timeOf(a.Facts.AddedAt), AddedBy: a.Facts.AddedBy, Waived: a.Facts.Waived, WaiverReason: a.Facts.WaiverReason,
+		RotationGroup: a.Facts.Group, Superseded: a.Superseded,
 		Devices: a.Devices, ExpiresInDays: int(a.Certificate.NotAfter.Sub(s.now()).Hours() / 24),
 	}
 }
@@ -120,7 +129,16 @@ func (s *Server) addAnchor(r *http.Request) (any, error) {
 	if err := decode(r, &body); err != nil {
 		return nil, err
 	}
-	a, err := s.fleet.AddAnchor(r.Context(), caller(r), r.PathValue("hub"), fleet.AnchorSpec(body))
+	spec := fleet.AnchorSpec{
+		Certificate: body.Certificate, Challenge: body.Challenge, WaiveProof: body.WaiveProof, WaiverReason: body.WaiverReason,
+	}
+	if body.Rotates != "" {
+		var err error
+		if spec.Rotates, err = trust.ParseFingerprint(body.Rotates); err != nil {
+			return nil, invalid("rotates: %s", err)
+		}
+	}
+	a, err := s.fleet.AddAnchor(r.Context(), caller(r), r.PathValue("hub"), spec)
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,7 @@ type Config struct {
 	Metrics    Metrics
 	Log        Log
 	Events     Events
+	Admission  Admission
 	// Hubs are the declared hubs.
 	Hubs []provision.Hub
 
@@ -199,7 +200,7 @@ func (l *loader) parse(data []byte) *Config {
 		return nil
 	}
 	top := l.section(root, "", "domain", "store", "store_password_file", "store_ca_file", "redis", "partitions",
-		"authz", "link", "admin", "broker_auth", "metrics", "log", "events", "hubs")
+		"authz", "link", "admin", "broker_auth", "metrics", "log", "events", "admission", "hubs")
 	return l.config(top)
 }
 
@@ -216,6 +217,7 @@ func (l *loader) config(top *section) *Config {
 	c.BrokerAuth = l.brokerAuth(top, c)
 	c.Log = l.log(top)
 	c.Events = l.events(top)
+	c.Admission = l.admission(top)
 	c.Hubs = l.hubs(top)
 	return c
 }

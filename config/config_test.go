@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -123,6 +124,10 @@ func TestFull(t *testing.T) {
 				TLS: ClientTLS{CA: dir + "/envoy-ca.pem"}, Severity: provision.SeverityError, Timeout: 3 * time.Second,
 			}},
 		},
+		Admission: Admission{
+			HookCA: dir + "/envoy-ca.pem", HookSecretFile: dir + "/hook.secret",
+			HookNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/48")},
+		},
 		Hubs: []provision.Hub{
 			{
 				ID: provision.DeclaredHubID("factory"), Name: "factory", Declared: "testdata/full.yaml",
@@ -134,7 +139,7 @@ func TestFull(t *testing.T) {
 					Admission: []provision.AdmissionRule{
 						{NamePattern: "SN-[0-9]+", Claims: provision.ClaimOnce},
 						{
-							Anchor: keyHash(t, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"),
+							Anchor: keyHash(t, "61b6baee3ac00327f769a0065d0c2167de0bacc06bf59e5aad515167641a8e39"),
 							Issuer: keyHash(t, "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"),
 							Hook:   "https://hook.example.com/admit",
 						},

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hubgate/hubgate/authz"
+	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/boltstore"
 	"github.com/hubgate/hubgate/provision/redisstore"
@@ -37,6 +38,7 @@ type world struct {
 	gate    *provision.Gate
 	witness *witness
 	grpc    string // hubgate's address
+	hookCA  *pki.Authority
 }
 
 // witness remembers what the Gate decided, by leaf: over MQTT a refused device
@@ -101,11 +103,12 @@ func openRedis(t *testing.T) store {
 func newWorld(t *testing.T, s store, u upstreams) *world {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	gate, err := provision.NewGate(provision.GateConfig{Store: s, Domain: domain, Logger: log})
+	hookCA := must(pki.NewRoot("Hooks"))(t)
+	gate, err := provision.NewGate(provision.GateConfig{Store: s, Domain: domain, Logger: log, Hook: newHooks(t, hookCA)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{store: s, gate: gate, witness: &witness{Gate: gate, decisions: make(map[string][]provision.Decision)}}
+	w := &world{store: s, gate: gate, hookCA: hookCA, witness: &witness{Gate: gate, decisions: make(map[string][]provision.Decision)}}
 	server, err := authz.New(authz.Config{Gate: w.witness, Logger: log})
 	if err != nil {
 		t.Fatal(err)

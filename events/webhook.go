@@ -26,7 +26,7 @@ type WebhookConfig struct {
 	Label string
 	// URL gets a POST for each event.
 	URL string
-	// SecretFile holds the secrets that sign requests, one a line; see Sign.
+	// SecretFile holds the secrets that sign requests, one a line; see endpoint.Sign.
 	// "": requests are not signed.
 	SecretFile string
 	// TokenFile holds a bearer token; "": none.
@@ -158,9 +158,9 @@ func (w *Webhook) authorize(request *http.Request, id string, body []byte) error
 		return fmt.Errorf("secret_file: %w", err)
 	}
 	now := w.config.Now()
-	request.Header.Set(HeaderID, id)
-	request.Header.Set(HeaderTimestamp, strconv.FormatInt(now.Unix(), 10))
-	request.Header.Set(HeaderSignature, Sign(keys, id, now, body))
+	request.Header.Set(endpoint.HeaderID, id)
+	request.Header.Set(endpoint.HeaderTimestamp, strconv.FormatInt(now.Unix(), 10))
+	request.Header.Set(endpoint.HeaderSignature, endpoint.Sign(keys, id, now, body))
 	return nil
 }
 

@@ -41,8 +41,9 @@ func CheckTrust(h Hub, others []Hub) *HubError {
 
 // CheckHubs reports everything that keeps these hubs from serving side by side:
 // names and IDs that clash, certificates that cannot be anchors, an anchor that
-// another hub trusts too (itself, its issuer or what it issued), and more than
-// four anchors of one subject among hubs that are found by issuer.
+// another hub trusts too (itself, its issuer or what it issued) unless both keep
+// their devices apart, and more than four anchors of one subject among hubs that
+// are found by issuer.
 func CheckHubs(hubs []Hub) []*HubError {
 	var errs []*HubError
 	add := func(hub int, field string, item int, err error) {
@@ -51,6 +52,7 @@ func CheckHubs(hubs []Hub) []*HubError {
 	byName, byID := map[string]int{}, map[HubID]int{}
 	subjects := map[string]int{}
 	bundles := make([]*trust.Bundle, len(hubs))
+	apart := make([]bool, len(hubs))
 	near := map[string][]int{} // names and keys, and the hubs that have them
 	for i, h := range hubs {
 		if err := CheckHubName(h.Name); err != nil {
@@ -68,6 +70,11 @@ func CheckHubs(hubs []Hub) []*HubError {
 		}
 		if err := CheckPolicy(h.Policy); err != nil {
 			add(i, "policy", -1, err)
+		}
+		if h.Declared != "" {
+			if err := CheckRules(h); err != nil {
+				add(i, "policy", -1, err)
+			}
 		}
 		var anchors []*x509.Certificate
 		for n, der := range h.Anchors {
@@ -98,15 +105,25 @@ func CheckHubs(hubs []Hub) []*HubError {
 			add(i, "trust_anchors", -1, err)
 			continue
 		}
-		bundles[i] = bundle
+		bundles[i], apart[i] = bundle, keepsApart(h, bundle)
 		for _, o := range neighbours(i, append(anchors, intermediates...), near) {
-			if trust.Related(bundle, bundles[o]) {
-				add(i, "trust_anchors", -1, fmt.Errorf("hub %s %w as hub %s, or one that issued it or was issued by it: a device of one could enter the other",
-					h.Name, ErrRelated, hubs[o].Name))
+			if trust.Related(bundle, bundles[o]) && !(apart[i] && apart[o]) {
+				add(i, "trust_anchors", -1, fmt.Errorf("hub %s %w as hub %s, or one that issued it or was issued by it: a device of one could enter the other, "+
+					"unless both have sni_only and an admission rule for it", h.Name, ErrRelated, hubs[o].Name))
 			}
 		}
 	}
 	return errs
+}
+
+// keepsApart reports whether the hub may trust a CA that another hub trusts too:
+// its devices have to name it, and whichever of its anchors a chain ends at, the
+// chain alone creates no device.
+func keepsApart(h Hub, b *trust.Bundle) bool {
+	rules, err := NewRules(h)
+	return err == nil && h.SNIOnly && !slices.ContainsFunc(b.Anchors(), func(c *x509.Certificate) bool {
+		return !rules.covers(trust.KeyHashOf(c))
+	})
 }
 
 // neighbours returns the hubs noted so far that share a name or a key with

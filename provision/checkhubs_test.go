@@ -7,6 +7,7 @@ import (
 
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 func TestHubsThatCannotServeSideBySide(t *testing.T) {
@@ -27,6 +28,14 @@ func TestHubsThatCannotServeSideBySide(t *testing.T) {
 	}
 	bySNI := append([]provision.Hub(nil), sameName...)
 	bySNI[4].SNIOnly = true
+	apart := func(rules ...provision.AdmissionRule) func(*provision.Hub) {
+		return func(h *provision.Hub) { h.SNIOnly, h.Policy.Admission = true, rules }
+	}
+	serials := provision.AdmissionRule{NamePattern: "A-.*"}
+	of := func(a *pki.Authority) provision.AdmissionRule {
+		return provision.AdmissionRule{Anchor: trust.KeyHashOf(a.Certificate), NamePattern: "A-.*"}
+	}
+	const related = "trust_anchors: hub b trusts the same CA as hub a"
 	tests := []struct {
 		name string
 		hubs []provision.Hub
@@ -44,6 +53,20 @@ func TestHubsThatCannotServeSideBySide(t *testing.T) {
 			hub("a", anchors(sub.Certificate)),
 			hub("b", anchors(vendor.Certificate), func(h *provision.Hub) { h.Intermediates = [][]byte{line.Certificate.Raw} }),
 		}, "trust_anchors: hub b trusts the same CA as hub a"},
+		{"the same CA, kept apart", []provision.Hub{
+			hub("a", anchors(vendor.Certificate), apart(serials)), hub("b", anchors(vendor.Certificate), apart(of(vendor)))}, ""},
+		{"a CA and its issuer, kept apart", []provision.Hub{
+			hub("a", anchors(line.Certificate), apart(serials)), hub("b", anchors(vendor.Certificate), apart(serials))}, ""},
+		{"kept apart by one hub alone", []provision.Hub{
+			hub("a", anchors(vendor.Certificate), apart(serials)), hub("b", anchors(vendor.Certificate))}, related},
+		{"SNI without a rule", []provision.Hub{
+			hub("a", anchors(vendor.Certificate), apart(serials)), hub("b", anchors(vendor.Certificate), apart())}, related},
+		{"a rule without SNI", []provision.Hub{
+			hub("a", anchors(vendor.Certificate), apart(serials)),
+			hub("b", anchors(vendor.Certificate), func(h *provision.Hub) { h.Policy.Admission = []provision.AdmissionRule{serials} })}, related},
+		{"a rule for another anchor of the hub", []provision.Hub{
+			hub("a", anchors(vendor.Certificate), apart(serials)),
+			hub("b", anchors(other.Certificate, vendor.Certificate), apart(of(other)))}, related},
 		{"five CAs of one name", sameName, "trust_anchors: more than 4 trust anchors"},
 		{"five CAs of one name, one found by SNI only", bySNI, ""},
 	}

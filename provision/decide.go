@@ -23,6 +23,8 @@ type Facts struct {
 	// then NoHub says why.
 	Hub   *Hub
 	NoHub Problem
+	// Rules are the hub's.
+	Rules *Rules
 	// HubFrom tells how the hub was found: "hint", "SNI" or "issuer".
 	HubFrom string
 	// AuthorityHub is the hub that the HTTP authority names: nil if it names
@@ -43,6 +45,9 @@ type Facts struct {
 	Looked   bool
 	Device   *Device
 	StoreErr error
+	// Asked is what hooks said of a device that the hub does not know. Nil: none
+	// was asked.
+	Asked *HookVerdict
 
 	// learned is set if the hub has nothing to learn from the path.
 	learned bool
@@ -78,8 +83,9 @@ var steps = []step{
 // Decide judges the facts. It is pure: the same facts give the same decision.
 // It returns false when the facts that are there do not decide: then
 // Decision.DeviceName is the device to look up, and Decide is called again with
-// Looked set. DeviceProvisioned means that the device may be created, not that
-// it has been.
+// Looked set; or, if it is, the hooks are to be asked about the device, and Decide
+// is called again with Asked. DeviceProvisioned means that the device may be
+// created, not that it has been.
 func Decide(f *Facts) (Decision, bool) {
 	d := &f.draft
 	*d = Decision{}
@@ -190,20 +196,14 @@ func device(f *Facts, _ *Decision) finding {
 	switch {
 	case !f.Looked:
 		return finding{}
-	case f.StoreErr != nil:
+	case f.Rules == nil:
+		return finding{Internal, "the hub's rules are not at hand"}
+	case f.StoreErr != nil && !errors.Is(f.StoreErr, ErrNotClaimed):
 		return finding{StoreUnavailable, f.StoreErr.Error()}
-	case f.Device == nil && !f.Hub.AutoProvisioning:
-		return finding{DeviceUnknown, "the device is unknown and auto-provisioning is off on this hub"}
 	case f.Device == nil:
-		return finding{DeviceProvisioned, "first connection"}
-	case f.Device.Disabled:
-		return finding{DeviceDisabled, "an operator disabled the device"}
-	case !f.Device.Bound():
-		return finding{DeviceKnown, "known device, first connection: it binds the device to this key and anchor"}
-	case f.Device.Anchor != f.Identity.Anchor:
-		return finding{DeviceIssuerChanged, fmt.Sprintf("this chain ends at %s; another anchor admitted the device", f.Path.Anchor().Subject)}
+		return unseenDevice(f)
 	}
-	return finding{DeviceKnown, "known device"}
+	return knownDevice(f)
 }
 
 // chainReasons maps what trust found wrong to reasons.

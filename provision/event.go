@@ -64,6 +64,12 @@ const (
 	// Bound: a device that an administrator created connected first, and got
 	// its key and anchor.
 	Bound Act = "bound"
+	// A known device was admitted with another certificate than before: under
+	// another anchor of the rotation group, with another key, or issued by
+	// another CA under its anchor.
+	AnchorChanged Act = "anchor_changed"
+	KeyChanged    Act = "key_changed"
+	IssuerChanged Act = "issuer_changed"
 	// Imported: devices were created out of a file, Count of them.
 	Imported Act = "imported"
 	// What a hub trusts was changed.
@@ -76,6 +82,9 @@ const (
 // sentences tell of acts that are not told by "was" and the act.
 var sentences = map[Act]string{
 	Bound:               "device was bound to its certificate",
+	AnchorChanged:       "device moved to another trust anchor",
+	KeyChanged:          "device came with another key",
+	IssuerChanged:       "device came with a certificate of another issuer",
 	Imported:            "devices were imported",
 	AnchorAdded:         "trust anchor was added",
 	AnchorRemoved:       "trust anchor was removed",
@@ -136,9 +145,20 @@ func PlatformEvent(reason string, severity Severity, message string, count int, 
 	}
 }
 
-// boundEvent tells that a device that an administrator created connected first.
-func boundEvent(d Device, from netip.Addr, decision string, now time.Time) Event {
-	e := Bound.OnDevice(d, now)
+// boundEvent tells that a device was bound to its certificate, or to another one
+// than before.
+func boundEvent(was, d Device, from netip.Addr, decision string, now time.Time) Event {
+	act := Bound
+	switch {
+	case !was.Bound():
+	case d.Anchor != was.Anchor:
+		act = AnchorChanged
+	case d.CurrentKey != was.CurrentKey:
+		act = KeyChanged
+	default:
+		act = IssuerChanged
+	}
+	e := act.OnDevice(d, now)
 	e.SourceAddress, e.Decision = from.String(), decision
 	return e
 }

@@ -41,6 +41,9 @@ type GateConfig struct {
 	// FoldNetworks bounds the source networks that are told apart per hub; the
 	// refusals of others are gathered by reason alone. 0: DefaultFoldNetworks.
 	FoldNetworks int
+	// Hook asks the hooks that admission rules name. Nil: none can be asked, and
+	// where a rule names one, nothing is created.
+	Hook Hook
 	// CachedDevices bounds the devices kept in memory. 0: 100,000.
 	CachedDevices int
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
@@ -72,6 +75,7 @@ type Gate struct {
 	sessions Tracker
 	lines    *decisionLines
 	denials  *denials // nil: none are told
+	hook     Hook
 	learning singleflight.Group
 
 	hubLocks []sync.Mutex // by partition
@@ -107,6 +111,9 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if c.Changes == nil {
 		c.Changes = unobserved{}
 	}
+	if c.Hook == nil {
+		c.Hook = noHook{}
+	}
 	devices, err := newDeviceCache(c.Store.Partitions(), c.CachedDevices)
 	if err != nil {
 		return nil, fmt.Errorf("device cache: %w", err)
@@ -130,6 +137,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		verdicts: verdicts,
 		seen:     seen,
 		sessions: c.Sessions,
+		hook:     c.Hook,
 		lines:    newDecisionLines(c.LogAll),
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
@@ -183,6 +191,10 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		if !decided {
 			f.Device, f.StoreErr = g.lookUp(ctx, h.ID, d.Device, d.DeviceName)
 			f.Looked = true
+			d, decided = Decide(f)
+		}
+		if !decided { // all but the hooks let the device be created
+			f.Asked = g.ask(ctx, f, d, id)
 			d, _ = Decide(f)
 		}
 		if !d.Allowed() || c.DryRun {
@@ -229,7 +241,7 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 		g.remember(m, f, h, generation)
 	}
 	if h != nil {
-		f.Hub = &h.Hub
+		f.Hub, f.Rules = &h.Hub, h.rules
 	}
 	return f, h
 }
@@ -324,6 +336,7 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 	existing, created, err := g.store.CreateDevice(ctx, Creation{
 		Device:     device,
 		HubVersion: f.Hub.Version,
+		Claim:      f.Rules.claim(f.Identity.Anchor),
 		Event:      provisionedEvent(device, f.Connection.Source, id, f.Now),
 	})
 	g.metrics.observeStore("create", start, err)
@@ -345,44 +358,6 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		return d, false
 	}
 	g.devices.put(&device, mark)
-	return d, false
-}
-
-// bind binds a device that an administrator created to what its first connection
-// brought. It returns true if the check has to be decided anew.
-func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decision, bool) {
-	if f.Device.Bound() {
-		return d, false
-	}
-	mark := g.devices.reading(f.Device.ID)
-	start := time.Now()
-	bound, err := g.store.BindDevice(ctx, Binding{
-		Hub: f.Hub.ID, Device: f.Device.ID, HubVersion: f.Hub.Version,
-		Key:    f.Identity.Key,
-		Anchor: f.Identity.Anchor,
-		Issuer: trust.KeyHashOf(f.Path.Issuer()),
-		From:   f.Connection.Source, At: f.Now,
-		Event: func(d Device) Event { return boundEvent(d, f.Connection.Source, id, f.Now) },
-	})
-	g.metrics.observeStore("bind", start, err)
-	switch {
-	case errors.Is(err, ErrHubChanged) && f.Hub.Declared == "":
-		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
-			return d, true
-		}
-	case errors.Is(err, ErrNotFound): // deleted a moment ago
-		g.devices.forget(f.Device.ID)
-		return d, true
-	}
-	if err != nil {
-		f.StoreErr = err
-	} else {
-		// What the cache has is void once the feed tells of it; until then it
-		// would only be bound again, in vain.
-		g.devices.put(&bound, mark)
-		f.Device = &bound // another connection may have been first, or it was disabled
-	}
-	d, _ = Decide(f)
 	return d, false
 }
 

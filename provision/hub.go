@@ -47,8 +47,8 @@ type Hub struct {
 	ProductPlan string
 	// Policy is what the owner decides beyond whom to trust.
 	Policy Policy
-	// AnchorFacts tell how each of Anchors came to be trusted. A declared hub
-	// has none.
+	// AnchorFacts tell how each of Anchors came to be trusted. Of a declared hub
+	// they tell the group alone.
 	AnchorFacts map[trust.Fingerprint]AnchorFacts
 	// Proposal is what the hub is about to trust, nil if nothing.
 	Proposal  *Proposal
@@ -67,6 +67,9 @@ type AnchorFacts struct {
 	// that was accepted.
 	Waived       bool
 	WaiverReason string
+	// Group names anchors that take each other's place: a device that one of them
+	// admitted is admitted by the others too. "": the anchor is in none.
+	Group string
 }
 
 // Proposal is a change of what a hub trusts that was announced and is not in
@@ -79,6 +82,7 @@ type Proposal struct {
 	Anchors       [][]byte // all that the hub is to have
 	Intermediates [][]byte
 	SNIOnly       bool
+	Admission     []AdmissionRule
 }
 
 // Errors of the stores and of what is built on them, for errors.Is.
@@ -95,6 +99,9 @@ var (
 	ErrStoreChanged = errors.New("store is not the one this process started with")
 	// ErrNotEmpty: the hub has devices.
 	ErrNotEmpty = errors.New("has devices")
+	// ErrNotClaimed: the hub's claim list does not have the device's name, or had
+	// it used before.
+	ErrNotClaimed = errors.New("not on the hub's claim list")
 	// ErrUnavailable: the store does not answer.
 	ErrUnavailable = errors.New("store unavailable")
 )

@@ -27,13 +27,14 @@ type liveHub struct {
 	Hub
 	slot    uint16 // of its ID, which takes a hash to compute
 	bundle  *trust.Bundle
+	rules   *Rules
 	learned [][]byte
 	// uploaded are the intermediates that the hub's owner vouches for, as
 	// opposed to those that a device brought.
 	uploaded map[trust.Fingerprint]struct{}
 }
 
-// newLiveHub compiles a hub's trust.
+// newLiveHub compiles a hub's trust and rules.
 func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
 	if err := CheckPolicy(h.Policy); err != nil {
 		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
@@ -46,7 +47,11 @@ func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hub %s: intermediates: %w", h.Name, err)
 	}
-	live := &liveHub{Hub: h, slot: h.ID.slot(), learned: learned, uploaded: make(map[trust.Fingerprint]struct{})}
+	rules, err := NewRules(h)
+	if err != nil {
+		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
+	}
+	live := &liveHub{Hub: h, slot: h.ID.slot(), rules: rules, learned: learned, uploaded: make(map[trust.Fingerprint]struct{})}
 	for _, c := range uploaded {
 		live.uploaded[trust.FingerprintOf(c)] = struct{}{}
 	}

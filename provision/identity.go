@@ -7,13 +7,16 @@ type Identity struct {
 	Name    string
 	NameErr error // why the leaf's name is unfit, for operators
 	Device  DeviceID
-	// Key is the leaf's, Anchor that of the trust anchor.
-	Key, Anchor trust.KeyHash
+	// Key is the leaf's, Issuer that of the CA that issued it, Anchor that of the
+	// trust anchor.
+	Key, Issuer, Anchor trust.KeyHash
 }
 
 // identify reads a path. It is pure.
 func identify(path trust.Path, h *Hub) *Identity {
-	i := &Identity{Key: trust.KeyHashOf(path.Leaf()), Anchor: trust.KeyHashOf(path.Anchor())}
+	i := &Identity{
+		Key: trust.KeyHashOf(path.Leaf()), Issuer: trust.KeyHashOf(path.Issuer()), Anchor: trust.KeyHashOf(path.Anchor()),
+	}
 	i.Name, i.NameErr = deviceName(path.Leaf(), h.UnicodeNames)
 	if i.NameErr == nil {
 		i.Device = DeviceIDOf(h.ID, i.Name)

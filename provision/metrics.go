@@ -22,6 +22,7 @@ type metrics struct {
 	store       *prometheus.HistogramVec
 	verdicts    *prometheus.CounterVec
 	recognized  prometheus.Counter // of verdicts
+	hooks       *prometheus.HistogramVec
 	decided     map[Protocol]map[Reason]decided
 
 	mu     sync.Mutex
@@ -62,6 +63,7 @@ func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
 			Name: "hubgate_verdict_cache_requests_total",
 			Help: "Chain verifications asked of the verdict cache, by result.",
 		}, []string{"result"}),
+		hooks:  newHookMetric(),
 		labels: make(map[string]struct{}),
 	}
 	// Every series exists from the start, so that a rate over it is right when
@@ -87,7 +89,7 @@ func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
 		}
 		return 0
 	})
-	collectors := []prometheus.Collector{m.checks, m.duration, m.provisioned, m.store, m.verdicts, up, anchorExpiry{g}}
+	collectors := []prometheus.Collector{m.checks, m.duration, m.provisioned, m.store, m.verdicts, m.hooks, up, anchorExpiry{g}}
 	if g.denials != nil {
 		collectors = append(collectors, g.denials.folded, g.denials.dropped)
 	}

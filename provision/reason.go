@@ -23,7 +23,11 @@ const (
 	NameInvalid            Reason = "name_invalid"
 	DeviceDisabled         Reason = "device_disabled"
 	DeviceIssuerChanged    Reason = "device_issuer_changed"
+	DeviceKeyChanged       Reason = "device_key_changed"
 	DeviceUnknown          Reason = "device_unknown"
+	DeviceNotAllowed       Reason = "device_not_allowed"
+	HookDenied             Reason = "hook_denied"
+	HookUnavailable        Reason = "hook_unavailable"
 	DeviceKnown            Reason = "device_known"
 	DeviceProvisioned      Reason = "device_provisioned"
 	StoreUnavailable       Reason = "store_unavailable"
@@ -96,8 +100,16 @@ var reasons = map[Reason]struct {
 		"Enable the device with `hubgate device enable` if it should connect."},
 	DeviceIssuerChanged: {Deny, "the device is known under another certificate authority",
 		"Another CA than the one that admitted this device signed its chain. If that is right, delete the device and let it provision again."},
+	DeviceKeyChanged: {Deny, "the device is known with another key",
+		"The hub's key policy lets only the key in that the device had: if it has a new one for good reason, delete the device and let it provision again."},
 	DeviceUnknown: {Deny, "could not identify device",
 		"Turn on auto_provisioning on the hub to let unseen devices create themselves."},
+	DeviceNotAllowed: {Deny, "the device may not provision itself",
+		"The log says which of the hub's admission rules the device did not meet: if it should connect, change the rule, add its name to the claim list, or create the device."},
+	HookDenied: {Deny, "the device may not provision itself",
+		"The hub's admission hook refused the device; the log has what it said."},
+	HookUnavailable: {Fault, "the service is temporarily unavailable",
+		"The hub's admission hook did not answer as it should within a second; the log says how. Known devices connect meanwhile."},
 	DeviceKnown:       {Allow, "device is known", ""},
 	DeviceProvisioned: {Allow, "device was auto-provisioned", ""},
 	StoreUnavailable: {Fault, "the service is temporarily unavailable",

@@ -18,7 +18,9 @@ const DefaultPartitions = 64
 type Creation struct {
 	Device     Device
 	HubVersion uint64
-	Event      Event
+	// Claim is what the hub's claim list has to say of the device's name.
+	Claim ClaimPolicy
+	Event Event
 }
 
 // Store is what the Gate needs of a store. Every method honours the context's
@@ -54,7 +56,8 @@ type Store interface {
 	// that was decided before it succeeds.
 	CreateDevice(ctx context.Context, c Creation) (Device, bool, error)
 	// BindDevice binds a device to its key and anchor in one atomic step, unless
-	// it is bound: then it returns the record as it is, and changes nothing. It
+	// it is bound to others than the decision was made with: then it returns the
+	// record as it is, and changes nothing. It
 	// returns ErrHubChanged as CreateDevice does, ErrNotFound if the device is
 	// gone.
 	BindDevice(ctx context.Context, b Binding) (Device, error)
@@ -77,29 +80,37 @@ type StoredHub struct {
 	Learned [][]byte // as Store.Learned returns it
 }
 
-// Binding is what the first accepted connection of a device that an
-// administrator created brings.
+// Binding is what an accepted connection brings that is the first one of a
+// device that an administrator created, or comes with another certificate.
 type Binding struct {
 	Hub    HubID
 	Device DeviceID
 	// HubVersion is the hub's that the decision was made with.
 	HubVersion uint64
-	Key        trust.KeyHash
-	Anchor     trust.KeyHash
-	Issuer     trust.KeyHash
-	From       netip.Addr
-	At         time.Time
+	// WasKey and WasAnchor are the device's current ones that the decision was
+	// made with; zero for one that is not bound.
+	WasKey    trust.KeyHash
+	WasAnchor trust.KeyHash
+	Key       trust.KeyHash
+	Anchor    trust.KeyHash
+	Issuer    trust.KeyHash
+	From      netip.Addr
+	At        time.Time
 	// Event tells of it; it is made from the record after it.
 	Event func(Device) Event
 }
 
-// Apply binds the device. It returns false if it is bound.
+// Apply binds the device. It returns false if it is bound to something else than
+// what the decision was made with. A device keeps the key that it was first bound
+// to.
 func (b Binding) Apply(d *Device) bool {
-	if d.Bound() {
+	if d.CurrentKey != b.WasKey || d.Anchor != b.WasAnchor {
 		return false
 	}
-	d.FirstKey, d.CurrentKey, d.Anchor, d.Issuer = b.Key, b.Key, b.Anchor, b.Issuer
-	d.ProvisionedFrom, d.UpdatedAt = b.From, b.At
+	if !d.Bound() {
+		d.FirstKey, d.ProvisionedFrom = b.Key, b.From
+	}
+	d.CurrentKey, d.Anchor, d.Issuer, d.UpdatedAt = b.Key, b.Anchor, b.Issuer, b.At
 	return true
 }
 

@@ -26,6 +26,9 @@ type Anchor struct {
 	Facts provision.AnchorFacts
 	// Devices is how many devices were last admitted by its key.
 	Devices int
+	// Superseded: its rotation group has one that was installed later. Once no
+	// device is left that this one admitted last, it can be removed.
+	Superseded bool
 }
 
 // Anchors returns the hub's trust anchors, in the order of their installation.
@@ -43,12 +46,15 @@ func (f *Fleet) anchorsOf(ctx context.Context, h provision.Hub) ([]Anchor, error
 		return nil, fmt.Errorf("hub %s: count devices by anchor: %w", h.Name, err)
 	}
 	anchors := make([]Anchor, len(h.Anchors))
-	for i, der := range h.Anchors {
+	later := make(map[string]bool) // groups
+	for i, der := range slices.Backward(h.Anchors) {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("hub %s: trust anchor %d: %w", h.Name, i+1, err)
 		}
-		anchors[i] = Anchor{Certificate: c, Facts: h.AnchorFacts[trust.FingerprintOf(c)], Devices: devices[trust.KeyHashOf(c)]}
+		facts := h.AnchorFacts[trust.FingerprintOf(c)]
+		anchors[i] = Anchor{Certificate: c, Facts: facts, Devices: devices[trust.KeyHashOf(c)], Superseded: later[facts.Group]}
+		later[facts.Group] = facts.Group != ""
 	}
 	return anchors, nil
 }
@@ -62,6 +68,9 @@ type AnchorSpec struct {
 	// WaiveProof takes a principal of all projects, and a reason.
 	WaiveProof   bool
 	WaiverReason string
+	// Rotates is an anchor of the hub that this one is to take the place of: what
+	// either has admitted, both admit. Zero: none.
+	Rotates trust.Fingerprint
 }
 
 // AddAnchor installs a trust anchor. It takes an Admin.
@@ -103,6 +112,12 @@ func (f *Fleet) AddAnchor(ctx context.Context, p access.Principal, hub string, s
 			case len(h.Anchors) >= maxAnchors:
 				return conflict(TooMany, "hub %s has %d trust anchors, the most there can be", h.Name, len(h.Anchors))
 			}
+			if spec.Rotates != (trust.Fingerprint{}) {
+				if !slices.ContainsFunc(h.Anchors, func(der []byte) bool { return trust.FingerprintOfDER(der) == spec.Rotates }) {
+					return invalid("rotates", "rotates: hub %s has no trust anchor %s", h.Name, spec.Rotates)
+				}
+				facts.Group = rotate(h, spec.Rotates)
+			}
 			h.Anchors = append(slices.Clone(h.Anchors), c.Raw)
 			h.AnchorFacts = withFacts(h.AnchorFacts, print, facts)
 			h.UpdatedAt = now
@@ -115,6 +130,16 @@ func (f *Fleet) AddAnchor(ctx context.Context, p access.Principal, hub string, s
 	f.inForce(ctx, h)
 	devices, err := f.store.AnchorDevices(ctx, h.ID)
 	return Anchor{Certificate: c, Facts: facts, Devices: devices[trust.KeyHashOf(c)]}, err
+}
+
+// rotate returns the rotation group of an anchor, which is then in one.
+func rotate(h *provision.Hub, old trust.Fingerprint) string {
+	facts := h.AnchorFacts[old]
+	if facts.Group == "" {
+		facts.Group = old.String()
+		h.AnchorFacts = withFacts(h.AnchorFacts, old, facts)
+	}
+	return facts.Group
 }
 
 func checkWaiver(p access.Principal, spec AnchorSpec) error {
@@ -182,6 +207,8 @@ func (f *Fleet) RemoveAnchor(ctx context.Context, p access.Principal, hub string
 				return fmt.Errorf("trust anchor %s on hub %s %w", print, h.Name, provision.ErrNotFound)
 			case len(rest) == 0 && h.AutoProvisioning:
 				return conflict(LastAnchor, "hub %s has auto-provisioning on and no other trust anchor: turn it off first", h.Name)
+			case alone && slices.ContainsFunc(h.Policy.Admission, func(r provision.AdmissionRule) bool { return r.Anchor == key }):
+				return conflict(Conflict, "an admission rule of hub %s is for this CA: change the rule first, so that it holds for the CA's successor", h.Name)
 			}
 			h.Anchors = rest
 			facts := withFacts(h.AnchorFacts, print, provision.AnchorFacts{})

@@ -309,6 +309,8 @@ func (c HubChange) act() provision.Act {
 	return provision.Disabled
 }
 
+func (c HubChange) changesRules() bool { return c.Policy != nil && c.Policy.Admission != nil }
+
 // apply edits the hub. It returns errUnchanged if it is like that.
 func (c HubChange) apply(h *provision.Hub, now time.Time) error {
 	after := *h
@@ -328,6 +330,11 @@ func (c HubChange) apply(h *provision.Hub, now time.Time) error {
 	}
 	if err := checkHub(after); err != nil {
 		return err
+	}
+	if c.changesRules() {
+		if err := policyError(provision.CheckRules(after)); err != nil {
+			return err
+		}
 	}
 	if after.AutoProvisioning && !h.AutoProvisioning && len(h.Anchors) == 0 {
 		return noAnchor(*h)
@@ -363,8 +370,8 @@ func (f *Fleet) UpdateHub(ctx context.Context, p access.Principal, idOrName stri
 	}
 	now := f.now()
 	update := f.store.UpdateHub
-	if c.SNIOnly != nil && !*c.SNIOnly && h.SNIOnly {
-		update = f.changeTrust // it comes to be found by its anchors
+	if c.SNIOnly != nil && !*c.SNIOnly && h.SNIOnly || c.changesRules() {
+		update = f.changeTrust // it comes to be found by its anchors, or may keep fewer devices out
 	}
 	before := h
 	h, err = update(ctx, h.ID,

@@ -35,12 +35,17 @@ func (c *PolicyChange) apply(p provision.Policy) (provision.Policy, error) {
 	if c.Admission != nil {
 		p.Admission = slices.Clone(c.Admission)
 	}
-	if err := provision.CheckPolicy(p); err != nil {
-		var setting *provision.SettingError
-		if errors.As(err, &setting) {
-			return p, invalid(setting.Field, "%s", err)
-		}
+	if err := policyError(provision.CheckPolicy(p)); err != nil {
 		return p, err
 	}
 	return p.Normal(), nil
+}
+
+// policyError is what is wrong with a policy, as a Refusal.
+func policyError(err error) error {
+	var setting *provision.SettingError
+	if errors.As(err, &setting) {
+		return invalid(setting.Field, "%s", err)
+	}
+	return err
 }

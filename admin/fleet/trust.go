@@ -92,6 +92,7 @@ func (f *Fleet) propose(ctx context.Context, id provision.HubID, mine *provision
 					return err
 				}
 				mine.Anchors, mine.Intermediates, mine.SNIOnly = after.Anchors, after.Intermediates, after.SNIOnly
+				mine.Admission = after.Policy.Admission
 				h.Proposal = mine
 				return nil
 			}, silent)
@@ -157,12 +158,16 @@ func (f *Fleet) compare(ctx context.Context, after provision.Hub) error {
 	}
 }
 
-// withProposal is a hub with all that it has and may be about to have.
+// withProposal is a hub with all that it has and may be about to have: what
+// widens its trust with what either has, what narrows it with what both have.
 func withProposal(h provision.Hub) provision.Hub {
 	if p := h.Proposal; p != nil {
 		h.Anchors = slices.Concat(h.Anchors, p.Anchors)
 		h.Intermediates = slices.Concat(h.Intermediates, p.Intermediates)
 		h.SNIOnly = h.SNIOnly && p.SNIOnly
+		h.Policy.Admission = slices.DeleteFunc(slices.Clone(h.Policy.Admission), func(r provision.AdmissionRule) bool {
+			return !slices.Contains(p.Admission, r)
+		})
 	}
 	return h
 }
@@ -170,7 +175,7 @@ func withProposal(h provision.Hub) provision.Hub {
 // refuseTrust says what is wrong without a word of whose the other hub is.
 func refuseTrust(h provision.Hub, wrong *provision.HubError) error {
 	if errors.Is(wrong, provision.ErrRelated) {
-		return conflict(AnchorRelated, "hub %s would trust a CA that another hub trusts, or one that issued it or was issued by it: a device of one could enter the other", h.Name)
+		return conflict(AnchorRelated, "hub %s would trust a CA that another hub trusts, or one that issued it or was issued by it: a device of one could enter the other, unless both have sni_only and an admission rule for it", h.Name)
 	}
 	return conflict(TooMany, "%s", wrong)
 }

@@ -35,16 +35,29 @@ func newAnchorList(t *target, std streams) *cobra.Command {
 			return say(std.out, "Hub %s trusts no CA. Install one with `hubgate anchor add %s CA.pem --challenge FILE`.\n", hub, hub)
 		}
 		var t table
-		t.row("SUBJECT", "VALID TO", "DEVICES", "PROOF", "SHA-256")
+		t.row("SUBJECT", "VALID TO", "DEVICES", "PROOF", "ROTATION", "SHA-256")
 		for _, c := range list.Anchors {
 			proof := "proven"
 			if c.Waived {
 				proof = "waived"
 			}
-			t.row(c.Subject, clock(c.NotAfter), strconv.Itoa(c.Devices), proof, c.Fingerprint)
+			t.row(c.Subject, clock(c.NotAfter), strconv.Itoa(c.Devices), proof, rotation(c), c.Fingerprint)
 		}
 		return t.print(std.out)
 	})
+}
+
+// rotation says where an anchor is in its rotation.
+func rotation(a admin.Anchor) string {
+	switch {
+	case a.RotationGroup == "":
+		return "-"
+	case !a.Superseded:
+		return "successor"
+	case a.Devices > 0:
+		return "retire once DEVICES is 0"
+	}
+	return "retire now"
 }
 
 func newIntermediateList(t *target, std streams) *cobra.Command {
@@ -86,6 +99,7 @@ func newAnchorAdd(t *target, std streams) *cobra.Command {
 	var (
 		o                 output
 		challenge, reason string
+		rotates           string
 		waive             bool
 	)
 	c := &cobra.Command{
@@ -93,9 +107,14 @@ func newAnchorAdd(t *target, std streams) *cobra.Command {
 		Short: "Have a hub trust a CA",
 		Long: `Have a hub trust a CA. --challenge is the proof that its key is yours, made by
 ` + "`hubgate pki challenge`" + `. For a vendor's CA, whose key you have not, an
-administrator of all projects can waive the proof, and says why.`,
+administrator of all projects can waive the proof, and says why.
+
+--rotates puts the CA beside the one that it is to take the place of: devices
+that either has admitted are admitted by both, and ` + "`hubgate anchor list`" + ` tells
+when the old one can be removed.`,
 		Example: `  hubgate anchor add factory ca.pem --challenge challenge.pem
-  hubgate anchor add factory vendor.pem --waive-proof --reason "vendor CA, order 4711"`,
+  hubgate anchor add factory vendor.pem --waive-proof --reason "vendor CA, order 4711"
+  hubgate anchor add factory ca-2.pem --challenge challenge-2.pem --rotates SHA256`,
 		Args:              args("HUB", "CA.pem"),
 		ValidArgsFunction: t.completeHubs(completeFiles),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -112,6 +131,9 @@ administrator of all projects can waive the proof, and says why.`,
 				return err
 			}
 			body := map[string]any{"certificate": ca}
+			if rotates != "" {
+				body["rotates"] = rotates
+			}
 			if waive {
 				body["waive_proof"], body["waiver_reason"] = true, reason
 			} else {
@@ -138,6 +160,7 @@ administrator of all projects can waive the proof, and says why.`,
 	flags.StringVar(&challenge, "challenge", "", "the proof that the CA is yours, PEM")
 	flags.BoolVar(&waive, "waive-proof", false, "trust it without a proof; needs a token of all projects")
 	flags.StringVar(&reason, "reason", "", "why the proof is waived, for the log")
+	flags.StringVar(&rotates, "rotates", "", "SHA-256 fingerprint of the hub's anchor that the CA takes the place of")
 	return c
 }
 

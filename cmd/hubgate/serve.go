@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hubgate/hubgate/admin/fleet"
+	"github.com/hubgate/hubgate/admission"
 	"github.com/hubgate/hubgate/authz"
 	"github.com/hubgate/hubgate/brokerauth"
 	"github.com/hubgate/hubgate/config"
@@ -163,6 +164,9 @@ func (s *server) make() (err error) {
 	s.gate, err = provision.NewGate(provision.GateConfig{
 		Store: s.store, Domain: s.config.Domain, Logger: s.log, LogAll: s.config.Log.AllChecks, Registerer: registry,
 		Sessions: s.tracker, Changes: s.tracker,
+		Hook: admission.New(admission.Config{
+			CAFile: s.config.Admission.HookCA, SecretFile: s.config.Admission.HookSecretFile, Networks: s.config.Admission.HookNetworks,
+		}),
 		Denials: s.store, FoldWindow: s.config.Events.Denials.Window, FoldNetworks: s.config.Events.Denials.Networks,
 	})
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package endpoint holds the rules of what a sink of events may be told: broker
-// and webhook addresses, topics, secrets. The configuration is checked by them
-// when it is read, and the sinks rely on them.
+// and webhook addresses, topics, secrets, and how a request is signed. The
+// configuration is checked by them when it is read, and the sinks rely on them.
 package endpoint
 
 import (

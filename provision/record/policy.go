@@ -2,6 +2,7 @@ package record
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -26,12 +27,33 @@ func policyPB(p provision.Policy) (*recordpb.Policy, error) {
 		MaxDevices: uint32(p.MaxDevices), FirstConnectionsPerSecond: uint32(p.FirstConnectionsPerSecond),
 		MaxSessionAge: int64(p.MaxSessionAge), NoOutage: p.NoOutage,
 	}
-	for _, r := range p.Admission {
-		m.Admission = append(m.Admission, &recordpb.AdmissionRule{
+	m.Admission = rulesPB(p.Admission)
+	return m, nil
+}
+
+func rulesPB(all []provision.AdmissionRule) []*recordpb.AdmissionRule {
+	var m []*recordpb.AdmissionRule
+	for _, r := range all {
+		m = append(m, &recordpb.AdmissionRule{
 			Anchor: hashPB(r.Anchor), NamePattern: r.NamePattern, Issuer: hashPB(r.Issuer), Claims: string(r.Claims), Hook: r.Hook,
 		})
 	}
-	return m, nil
+	return m
+}
+
+func rules(m []*recordpb.AdmissionRule) ([]provision.AdmissionRule, error) {
+	var all []provision.AdmissionRule
+	for _, r := range m {
+		rule := provision.AdmissionRule{NamePattern: r.NamePattern, Claims: provision.ClaimPolicy(r.Claims), Hook: r.Hook}
+		var errs [2]error
+		rule.Anchor, errs[0] = keyHash(r.Anchor, trust.KeyHash{})
+		rule.Issuer, errs[1] = keyHash(r.Issuer, trust.KeyHash{})
+		if err := errors.Join(errs[:]...); err != nil {
+			return nil, err
+		}
+		all = append(all, rule)
+	}
+	return all, nil
 }
 
 // policy reads a policy.
@@ -45,20 +67,14 @@ func policy(m *recordpb.Policy) (provision.Policy, error) {
 		MaxDevices: int(m.MaxDevices), FirstConnectionsPerSecond: int(m.FirstConnectionsPerSecond),
 		MaxSessionAge: time.Duration(m.MaxSessionAge), NoOutage: m.NoOutage,
 	}
-	newer := len(m.ProtoReflect().GetUnknown()) > 0
-	for _, r := range m.Admission {
-		newer = newer || len(r.ProtoReflect().GetUnknown()) > 0
-		rule := provision.AdmissionRule{NamePattern: r.NamePattern, Claims: provision.ClaimPolicy(r.Claims), Hook: r.Hook}
-		var errs [2]error
-		rule.Anchor, errs[0] = keyHash(r.Anchor, trust.KeyHash{})
-		rule.Issuer, errs[1] = keyHash(r.Issuer, trust.KeyHash{})
-		if err := errors.Join(errs[:]...); err != nil {
-			return p, err
-		}
-		p.Admission = append(p.Admission, rule)
+	var err error
+	if p.Admission, err = rules(m.Admission); err != nil {
+		return p, err
 	}
 	p = p.Normal()
-	var err error
+	newer := len(m.ProtoReflect().GetUnknown()) > 0 || slices.ContainsFunc(m.Admission, func(r *recordpb.AdmissionRule) bool {
+		return len(r.ProtoReflect().GetUnknown()) > 0
+	})
 	if newer {
 		p.Newer, err = marshal(m)
 	}

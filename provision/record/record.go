@@ -28,7 +28,7 @@ import (
 //	1  the first
 //	2  hubs have a project, facts of their anchors, settings of events, a
 //	   proposal; devices may be unbound, and have a reason of their ban
-//	3  hubs have a policy
+//	3  hubs have a policy, anchors a rotation group
 const Schema = 3
 
 // ErrCorrupt marks bytes that are no record.
@@ -67,6 +67,7 @@ func EncodeHub(h provision.Hub) ([]byte, error) {
 	if p := h.Proposal; p != nil {
 		m.Proposal = &recordpb.Proposal{
 			Id: p.ID[:], At: nanos(p.At), Anchors: p.Anchors, Intermediates: p.Intermediates, SniOnly: p.SNIOnly,
+			Admission: rulesPB(p.Admission),
 		}
 	}
 	m.ProtoReflect().SetUnknown(h.Unknown)
@@ -102,7 +103,7 @@ func DecodeHub(b []byte) (provision.Hub, error) {
 		EventsTopicPrefix: m.EventsTopicPrefix,
 		ProductPlan:       m.ProductPlan,
 	}
-	var errs [4]error
+	var errs [5]error
 	h.Project, errs[0] = uuidOf(m.Project)
 	h.Policy, errs[3] = policy(m.Policy)
 	h.AnchorFacts, errs[1] = anchorFacts(m.AnchorFacts)
@@ -111,6 +112,7 @@ func DecodeHub(b []byte) (provision.Hub, error) {
 			At: instant(p.At), Anchors: p.Anchors, Intermediates: p.Intermediates, SNIOnly: p.SniOnly,
 		}
 		h.Proposal.ID, errs[2] = uuidOf(p.Id)
+		h.Proposal.Admission, errs[4] = rules(p.Admission)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return provision.Hub{}, fmt.Errorf("hub: %w: %w", ErrCorrupt, err)
@@ -133,6 +135,7 @@ func anchorFactsPB(facts map[trust.Fingerprint]provision.AnchorFacts) []*recordp
 	for print, f := range facts {
 		all = append(all, &recordpb.AnchorFacts{
 			Fingerprint: print[:], Added: nanos(f.AddedAt), AddedBy: f.AddedBy, Waived: f.Waived, WaiverReason: f.WaiverReason,
+			Group: f.Group,
 		})
 	}
 	slices.SortFunc(all, func(a, b *recordpb.AnchorFacts) int { return bytes.Compare(a.Fingerprint, b.Fingerprint) })
@@ -150,6 +153,7 @@ func anchorFacts(all []*recordpb.AnchorFacts) (map[trust.Fingerprint]provision.A
 		}
 		facts[trust.Fingerprint(f.Fingerprint)] = provision.AnchorFacts{
 			AddedAt: instant(f.Added), AddedBy: f.AddedBy, Waived: f.Waived, WaiverReason: f.WaiverReason,
+			Group: f.Group,
 		}
 	}
 	return facts, nil

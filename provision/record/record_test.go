@@ -53,6 +53,10 @@ func sampleHub2() provision.Hub {
 // sampleHub3 has everything that schema 3 added.
 func sampleHub3() provision.Hub {
 	h := sampleHub2()
+	facts := h.AnchorFacts[trust.Fingerprint{9}]
+	facts.Group = "vendor"
+	h.AnchorFacts[trust.Fingerprint{9}] = facts
+	h.Proposal.Admission = []provision.AdmissionRule{{NamePattern: "SN-.*", Issuer: trust.KeyHash{8}}}
 	h.Policy = provision.Policy{
 		Connections: provision.Reject, Keys: provision.PinKeys, Revocation: provision.RefuseUnlisted,
 		Admission: []provision.AdmissionRule{

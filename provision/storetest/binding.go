@@ -53,6 +53,19 @@ func testBinding(t *testing.T, f Fixture) {
 	wantEqual(t, "bound again", got(f.replica(t).BindDevice(ctx, newBinding(hub, d.Name, "key two")))(t), want)
 	wantEqual(t, "events", messages(got(hubEvents(ctx, s, hub.ID))(t)), []string{"hub was created", "device was created", "device was bound"})
 
+	// Another certificate takes the place of the one that the decision was made
+	// with, and of no other.
+	other := newBinding(hub, d.Name, "key two")
+	other.WasKey, other.WasAnchor = b.Key, b.Anchor
+	other.Anchor, other.From = trust.KeyHash{7}, netip.MustParseAddr("192.0.2.10")
+	want.CurrentKey, want.Anchor, want.Issuer, want.UpdatedAt, want.Version = other.Key, other.Anchor, other.Issuer, other.At, 3
+	wantEqual(t, "device with another certificate", got(f.replica(t).BindDevice(ctx, other))(t), want)
+	wantEqual(t, "devices by anchor", got(s.AnchorDevices(ctx, hub.ID))(t), map[trust.KeyHash]int{other.Anchor: 1})
+	third := newBinding(hub, d.Name, "key three")
+	third.WasKey, third.WasAnchor = b.Key, b.Anchor
+	wantEqual(t, "bound by a decision of the past", got(s.BindDevice(ctx, third))(t), want)
+	wantEqual(t, "stored device", got(s.Device(ctx, hub.ID, d.Name))(t), want)
+
 	// A decision of the past binds nothing.
 	_, _, err = s.CreateDevice(ctx, newUnbound(hub, "chip-2"))
 	must(t, err)

@@ -416,6 +416,7 @@ type AnchorFacts struct {
 	AddedBy       string                 `protobuf:"bytes,3,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"`
 	Waived        bool                   `protobuf:"varint,4,opt,name=waived,proto3" json:"waived,omitempty"`
 	WaiverReason  string                 `protobuf:"bytes,5,opt,name=waiver_reason,json=waiverReason,proto3" json:"waiver_reason,omitempty"`
+	Group         string                 `protobuf:"bytes,6,opt,name=group,proto3" json:"group,omitempty"` // since schema 3
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -485,6 +486,13 @@ func (x *AnchorFacts) GetWaiverReason() string {
 	return ""
 }
 
+func (x *AnchorFacts) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
 // What a hub is about to trust, for others to see before it does.
 type Proposal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -493,6 +501,7 @@ type Proposal struct {
 	Anchors       [][]byte               `protobuf:"bytes,3,rep,name=anchors,proto3" json:"anchors,omitempty"`
 	Intermediates [][]byte               `protobuf:"bytes,4,rep,name=intermediates,proto3" json:"intermediates,omitempty"`
 	SniOnly       bool                   `protobuf:"varint,5,opt,name=sni_only,json=sniOnly,proto3" json:"sni_only,omitempty"`
+	Admission     []*AdmissionRule       `protobuf:"bytes,6,rep,name=admission,proto3" json:"admission,omitempty"` // since schema 3
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +569,13 @@ func (x *Proposal) GetSniOnly() bool {
 		return x.SniOnly
 	}
 	return false
+}
+
+func (x *Proposal) GetAdmission() []*AdmissionRule {
+	if x != nil {
+		return x.Admission
+	}
+	return nil
 }
 
 // The hub and the ID are not in it: the key tells them.
@@ -1002,19 +1018,21 @@ const file_record_proto_rawDesc = "" +
 	"\fname_pattern\x18\x02 \x01(\tR\vnamePattern\x12\x16\n" +
 	"\x06issuer\x18\x03 \x01(\fR\x06issuer\x12\x16\n" +
 	"\x06claims\x18\x04 \x01(\tR\x06claims\x12\x12\n" +
-	"\x04hook\x18\x05 \x01(\tR\x04hook\"\x9d\x01\n" +
+	"\x04hook\x18\x05 \x01(\tR\x04hook\"\xb3\x01\n" +
 	"\vAnchorFacts\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\x03R\x05added\x12\x19\n" +
 	"\badded_by\x18\x03 \x01(\tR\aaddedBy\x12\x16\n" +
 	"\x06waived\x18\x04 \x01(\bR\x06waived\x12#\n" +
-	"\rwaiver_reason\x18\x05 \x01(\tR\fwaiverReason\"\x85\x01\n" +
+	"\rwaiver_reason\x18\x05 \x01(\tR\fwaiverReason\x12\x14\n" +
+	"\x05group\x18\x06 \x01(\tR\x05group\"\xc2\x01\n" +
 	"\bProposal\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x18\n" +
 	"\aanchors\x18\x03 \x03(\fR\aanchors\x12$\n" +
 	"\rintermediates\x18\x04 \x03(\fR\rintermediates\x12\x19\n" +
-	"\bsni_only\x18\x05 \x01(\bR\asniOnly\"\xdf\x04\n" +
+	"\bsni_only\x18\x05 \x01(\bR\asniOnly\x12;\n" +
+	"\tadmission\x18\x06 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\"\xdf\x04\n" +
 	"\x06Device\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1087,14 +1105,15 @@ var file_record_proto_depIdxs = []int32{
 	4, // 1: hubgate.record.Hub.proposal:type_name -> hubgate.record.Proposal
 	1, // 2: hubgate.record.Hub.policy:type_name -> hubgate.record.Policy
 	2, // 3: hubgate.record.Policy.admission:type_name -> hubgate.record.AdmissionRule
-	6, // 4: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
-	7, // 5: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
-	7, // 6: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	2, // 4: hubgate.record.Proposal.admission:type_name -> hubgate.record.AdmissionRule
+	6, // 5: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
+	7, // 6: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
+	7, // 7: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }

@@ -1,4 +1,4 @@
-package events
+package endpoint
 
 import (
 	"crypto/hmac"
