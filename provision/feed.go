@@ -247,7 +247,7 @@ func (g *Gate) loadPartition(ctx context.Context, partition int) error {
 		seen[h.ID] = struct{}{}
 		g.install(ctx, h)
 	}
-	for _, id := range g.hubs.storedIn(partition, g.store.Partitions()) {
+	for _, id := range g.hubs.storedIn(partition) {
 		if _, ok := seen[id]; !ok {
 			g.hubs.drop(id)
 		}

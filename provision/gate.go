@@ -132,7 +132,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		log:      c.Logger,
 		now:      c.Now,
 		outage:   c.OutageWindow,
-		hubs:     newDirectory(),
+		hubs:     newDirectory(c.Store.Partitions()),
 		devices:  devices,
 		verdicts: verdicts,
 		seen:     seen,

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -128,6 +129,8 @@ type directory struct {
 	// byIssuer finds the hubs that know a CA, by its fingerprint, by its name
 	// and key ID, and by its name alone.
 	byIssuer map[issuerKey][]*liveHub
+	// stored are the hubs that are not declared, by partition.
+	stored []map[HubID]struct{}
 }
 
 // issuerKey is one of the ways to look a CA up.
@@ -138,11 +141,15 @@ type issuerKey struct {
 	anyKey bool   // by name alone
 }
 
-func newDirectory() *directory {
+func newDirectory(partitions int) *directory {
 	dir := &directory{
+		stored:   make([]map[HubID]struct{}, partitions),
 		byID:     make(map[HubID]*liveHub),
 		byName:   make(map[string]*liveHub),
 		byIssuer: make(map[issuerKey][]*liveHub),
+	}
+	for i := range dir.stored {
+		dir.stored[i] = make(map[HubID]struct{})
 	}
 	dir.generation.Store(1)
 	return dir
@@ -172,6 +179,9 @@ func (dir *directory) put(h *liveHub) {
 	dir.remove(h.ID)
 	dir.byID[h.ID] = h
 	dir.byName[h.Name] = h
+	if h.Declared == "" {
+		dir.storedBeside(h.ID)[h.ID] = struct{}{}
+	}
 	for key := range h.issuerKeys() {
 		dir.byIssuer[key] = append(dir.byIssuer[key], h)
 	}
@@ -191,6 +201,7 @@ func (dir *directory) remove(id HubID) {
 		return
 	}
 	delete(dir.byID, id)
+	delete(dir.storedBeside(id), id)
 	if dir.byName[h.Name] == h {
 		delete(dir.byName, h.Name)
 	}
@@ -272,15 +283,14 @@ func (dir *directory) all() []*liveHub {
 	return hubs
 }
 
-// storedIn returns the IDs of the stored hubs of one of n partitions.
-func (dir *directory) storedIn(partition, n int) []HubID {
+// storedIn returns the IDs of the stored hubs of a partition.
+func (dir *directory) storedIn(partition int) []HubID {
 	dir.mu.RLock()
 	defer dir.mu.RUnlock()
-	var ids []HubID
-	for id, h := range dir.byID {
-		if h.Declared == "" && id.Partition(n) == partition {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+	return slices.Collect(maps.Keys(dir.stored[partition]))
+}
+
+// storedBeside are the stored hubs of the hub's partition.
+func (dir *directory) storedBeside(id HubID) map[HubID]struct{} {
+	return dir.stored[id.Partition(len(dir.stored))]
 }
