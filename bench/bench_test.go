@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 func TestSmoke(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.json")
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-rounds", "1", "-long", "100ms", "-devices", "8", "-hubs", "50", "-json", file}, &out, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"-rounds", "1", "-long", "100ms", "-devices", "8", "-hubs", "50", "-scale", "1000", "-json", file}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	results, err := read(file)

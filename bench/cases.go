@@ -27,6 +27,8 @@ var cases = []benchCase{
 	{"envoy-https", "new HTTPS connections through Envoy, one request each", httpsConnections},
 	{"envoy-http", "HTTP requests through Envoy on connections that stay", httpRequests},
 	{"envoy-mqtt", "new MQTT connections through Envoy", mqttConnections},
+	{"scale", "known devices of a large store beside those of a small one", scale},
+	{"reload", "known devices while the configuration is reloaded again and again", reloads},
 	{"start-bolt", "from the start until ready", startOn("bolt")},
 	{"start-redis", "from the start until ready", startOn("redis")},
 }

@@ -25,6 +25,7 @@ type options struct {
 	inFlight int
 	devices  int
 	hubs     int
+	scale    int
 }
 
 func main() { os.Exit(status(os.Args[1:])) }
@@ -51,6 +52,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.IntVar(&o.inFlight, "in-flight", 64, "checks in flight")
 	flags.IntVar(&o.devices, "devices", 512, "devices that take turns; more than are in flight")
 	flags.IntVar(&o.hubs, "hubs", 100_000, "hubs that hubgate starts with")
+	flags.IntVar(&o.scale, "scale", 200_000, "devices of the large store; 10000000 take some 6 GB and a quarter of an hour")
 	flags.StringVar(&o.serve, "serve", "", "be the server of that kind (used by bench itself)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -58,8 +60,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	switch {
 	case o.serve == "" && flags.NArg() > 0:
 		return fmt.Errorf("%q is no argument: see -help", flags.Arg(0))
-	case o.rounds < 1 || o.inFlight < 1 || o.devices < 1 || o.long < 10*time.Millisecond:
-		return errors.New("-rounds, -in-flight and -devices are at least 1, -long at least 10ms")
+	case o.rounds < 1 || o.inFlight < 1 || o.devices < 1 || o.hubs < 1 || o.scale < 100 || o.long < 10*time.Millisecond:
+		return errors.New("-rounds, -in-flight, -devices and -hubs are at least 1, -scale at least 100, -long at least 10ms")
 	case o.serve != "" && flags.NArg() == 2:
 		return serve(ctx, o.serve, flags.Arg(0), flags.Arg(1))
 	case o.list:
@@ -77,7 +79,7 @@ func measure(ctx context.Context, o options, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	w, err := newWorld(ctx, o)
+	w, err := newWorld(ctx, o, progress)
 	if err != nil {
 		return err
 	}

@@ -186,6 +186,11 @@ func compare(column string, of, to *side, unit string, with func(a, b float64) f
 	}
 }
 
+// exactly is a figure that is judged by itself.
+func exactly(what, unit string, v float64) target {
+	return target{What: what, Unit: unit, Measured: v, Low: v, High: v}
+}
+
 func (t target) atMost(v float64) target {
 	t.AtMost = v
 	return t

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
+	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/internal/process"
 )
 
@@ -24,9 +25,12 @@ import (
 type server struct {
 	name    string
 	address string
-	link    string // of hubgate: for Envoy's library
 	metrics string // URL
 	process *process.Process
+	// Of hubgate:
+	link   string // for Envoy's library
+	config string // file
+	log    string // file
 }
 
 // startTimeout bounds a server's start.
@@ -102,8 +106,9 @@ func serve(ctx context.Context, kind, at, metrics string) error {
 
 // hubgateSpec says which hubgate to start.
 type hubgateSpec struct {
-	name  string // of its directory, too
-	store string
+	name     string // of its directory, too
+	store    string
+	declared int // hubs in its file, beside the one that trusts the vendor
 }
 
 // startHubgate starts hubgate as an operator does, with one hub that trusts the
@@ -129,6 +134,17 @@ admin: {listen: "off", socket: admin.sock}
 hubs:
   - {name: %s, auto_provisioning: true, trust_anchors: [ca.pem]}
 `, domain, spec.store, at[0], at[1], at[2], hubName)
+	for i := range spec.declared {
+		ca, err := pki.NewRoot(fmt.Sprintf("Other %d", i))
+		if err != nil {
+			return nil, err
+		}
+		name := fmt.Sprintf("other-%d", i)
+		if err := os.WriteFile(filepath.Join(dir, name+".pem"), pki.EncodeCertificates(ca.Certificate), 0o600); err != nil {
+			return nil, err
+		}
+		text += fmt.Sprintf("  - {name: %s, auto_provisioning: true, trust_anchors: [%s.pem]}\n", name, name)
+	}
 	file := filepath.Join(dir, "hubgate.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
@@ -148,7 +164,10 @@ hubs:
 	if err != nil {
 		return nil, err
 	}
-	return &server{name: "hubgate", address: at[0], link: at[1], metrics: "http://" + at[2] + "/metrics", process: p}, nil
+	return &server{
+		name: "hubgate", address: at[0], metrics: "http://" + at[2] + "/metrics", process: p,
+		link: at[1], config: file, log: log.Name(),
+	}, nil
 }
 
 func freeAddresses(n int) ([]string, error) {

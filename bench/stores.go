@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -16,11 +18,16 @@ import (
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/boltstore"
 	"github.com/hubgate/hubgate/provision/redisstore"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // fillers is how many fill a store at a time: as many as the embedded store
 // writes at once.
 const fillers = 64
+
+// fillersOfHub is how many fill one hub at a time: while one is encoded,
+// another is written.
+const fillersOfHub = 3
 
 // registry is what filling a store needs of it.
 type registry interface {
@@ -76,6 +83,51 @@ func cutBolt(url string) (path string, ok bool) {
 	}
 	return "", false
 }
+
+// fillDevices gives a hub devices as first connections would, though not one by
+// one. told hears of the progress.
+func fillDevices(ctx context.Context, s registry, hub provision.HubID, n int, told func(more int)) error {
+	const batch = 1024
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range fillersOfHub {
+		group.Go(func() error {
+			for from := int(next.Add(batch)) - batch; from < n; from = int(next.Add(batch)) - batch {
+				puts := make([]provision.Put, min(batch, n-from))
+				for i := range puts {
+					puts[i] = newPut(fmt.Sprintf("SN-%09d", from+i))
+				}
+				results, err := s.PutDevices(ctx, hub, puts)
+				if err != nil {
+					return err
+				}
+				for _, r := range results {
+					if r.Outcome != provision.PutCreated {
+						return fmt.Errorf("a device was not created: %w", r.Err)
+					}
+				}
+				told(len(puts))
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// newPut makes the record of a device with a key of its own.
+func newPut(name string) provision.Put {
+	from, key := netip.MustParseAddr("192.0.2.7"), trust.KeyHash(sha256.Sum256([]byte(name)))
+	return provision.Put{Name: name, Merge: func(*provision.Device) (provision.Device, error) {
+		now := time.Now()
+		return provision.Device{
+			Description: provision.ProvisionedBy(from), FirstKey: key, CurrentKey: key,
+			Anchor: fillAnchor, Issuer: fillIssuer, ProvisionedFrom: from, CreatedAt: now, UpdatedAt: now,
+		}, nil
+	}}
+}
+
+// A hub's devices share what admitted them.
+var fillAnchor, fillIssuer = trust.KeyHash(sha256.Sum256([]byte("anchor"))), trust.KeyHash(sha256.Sum256([]byte("issuer")))
 
 // createHubs fills the store with hubs, each of a CA of its own.
 func createHubs(ctx context.Context, s registry, n int) ([]provision.Hub, error) {

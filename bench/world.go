@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 // a case first needs them.
 type world struct {
 	options
+	progress     io.Writer
 	dir          string
 	own, foreign *vendor
 	servers      map[string]*server
@@ -24,12 +26,12 @@ type world struct {
 	closers      []func()
 }
 
-func newWorld(ctx context.Context, o options) (*world, error) {
+func newWorld(ctx context.Context, o options, progress io.Writer) (*world, error) {
 	dir, err := os.MkdirTemp("", "hubgate-bench-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{options: o, dir: dir, servers: make(map[string]*server), edges: make(map[string]*edge)}
+	w := &world{options: o, progress: progress, dir: dir, servers: make(map[string]*server), edges: make(map[string]*edge)}
 	if err := w.make(ctx); err != nil {
 		w.close()
 		return nil, err

@@ -22,12 +22,16 @@ const (
 	maxFrame    = 16384 // what HTTP/2 lets a sender assume (RFC 9113, 4.2)
 	// window is what the server may send before we let it send more.
 	window = 1 << 30
-	// sampleEvery is how many answers go by for one that is decoded.
-	sampleEvery = 256
+	// defaultSample is how many answers go by for one that is judged.
+	defaultSample = 256
 )
 
 // Conn is one connection to a server. It serves one load at a time.
 type Conn struct {
+	// Sample is how many answers go by for one that accept judges. Dial sets it
+	// to 256, as a load is to cost less than what it is for.
+	Sample uint32
+
 	net    net.Conn
 	out    *bufio.Writer
 	in     *bufio.Reader
@@ -60,7 +64,7 @@ func Dial(ctx context.Context, address, method string, requests []Request, accep
 	}
 	c := &Conn{
 		net: n, out: bufio.NewWriterSize(n, 256<<10), in: bufio.NewReaderSize(n, 256<<10), accept: accept,
-		nextID: 1, sendLeft: 65535, perCall: 65535,
+		Sample: defaultSample, nextID: 1, sendLeft: 65535, perCall: 65535,
 	}
 	c.changed = sync.NewCond(&c.mu)
 	if err := c.prepare(method, requests); err != nil {
@@ -162,7 +166,7 @@ func (c *Conn) read(ended func(id uint32)) error {
 	switch kind {
 	case http2.FrameData:
 		c.received += int64(length)
-		if id/2%sampleEvery == 0 && len(payload) >= 5 {
+		if id/2%c.Sample == 0 && len(payload) >= 5 {
 			if err := c.accept(payload[5:]); err != nil {
 				return fmt.Errorf("grpcload: an answer is not as it should be: %w", err)
 			}
