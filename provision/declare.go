@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -53,6 +54,9 @@ func (g *Gate) declare(ctx context.Context, hubs []Hub) error {
 		}
 	}
 	for id, live := range fresh {
+		if live == g.hubs.id(id) {
+			continue
+		}
 		g.hubs.put(live)
 		defer g.feed.observer.Changed(Change{Kind: HubChanged, Hub: id})
 	}
@@ -65,10 +69,16 @@ func (g *Gate) declare(ctx context.Context, hubs []Hub) error {
 
 // prepare claims a declared hub in the store and compiles it. A hub that this
 // process has claimed before needs no store: its settings can be changed in a
-// file while the store is down.
+// file while the store is down. One that is declared as it was stays the one that
+// it is, and with it all that was found out about its devices.
 func (g *Gate) prepare(ctx context.Context, h Hub) (*liveHub, error) {
 	if _, claimed := g.declared[h.ID]; claimed {
-		if live := g.hubs.id(h.ID); live != nil && live.Name == h.Name && live.Declared == h.Declared {
+		live := g.hubs.id(h.ID)
+		switch {
+		case live == nil:
+		case reflect.DeepEqual(live.Hub, h):
+			return live, nil
+		case live.Name == h.Name && live.Declared == h.Declared:
 			return newLiveHub(h, live.learned)
 		}
 	}

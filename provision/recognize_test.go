@@ -154,6 +154,33 @@ func TestRecognitionEnds(t *testing.T) {
 
 const hour = time.Hour
 
+// TestRecognitionOutlivesAReload: a configuration that changes one hub leaves the
+// devices of the others as they are.
+func TestRecognitionOutlivesAReload(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	vendor, other := root(t, "Acme"), root(t, "Globex")
+	declare := func(open bool) {
+		t.Helper()
+		hubs := []provision.Hub{
+			{ID: provision.DeclaredHubID("factory"), Name: "factory", Declared: "hubgate.yaml", AutoProvisioning: true, Anchors: [][]byte{vendor.Certificate.Raw}},
+			{ID: provision.DeclaredHubID("plant"), Name: "plant", Declared: "hubgate.yaml", AutoProvisioning: open, Anchors: [][]byte{other.Certificate.Raw}},
+		}
+		if err := r.gate.Declare(t.Context(), hubs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	declare(true)
+	c := over(leaf(t, vendor, "sensor-0001"), sni("factory.iot.example.com"))
+	r.reads(c, provision.DeviceProvisioned)
+	r.settle(c, provision.DeviceKnown)
+	declare(false)
+	if n := r.reads(c, provision.DeviceKnown); n != 0 {
+		t.Error("a device was not recognised after a reload that changed another hub")
+	}
+	r.expect(over(leaf(t, other, "sensor-0002"), sni("plant.iot.example.com")), provision.DeviceUnknown)
+}
+
 func TestRefusalsRecognised(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
