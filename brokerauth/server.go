@@ -235,8 +235,11 @@ func (s *Server) note(ctx context.Context, broker string, q question, i int, v v
 	case outcome == provision.Allow && !s.config.LogAll:
 		return
 	}
+	if !s.config.Logger.Enabled(ctx, level) {
+		return
+	}
 	ok, dropped := limit.Take(start)
-	if !ok || !s.config.Logger.Enabled(ctx, level) {
+	if !ok {
 		return
 	}
 	attrs := []slog.Attr{

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/provision/redisstore"
+	"github.com/hubgate/hubgate/provision/redisstore/redistest"
 )
 
 // A backend that connects to the broker past Envoy.
@@ -194,7 +196,7 @@ func (s *site) asks(t testing.TB, path, kind, hook, body string) (int, string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	return answer.StatusCode, string(must(io.ReadAll(answer.Body))(t))
+	return answer.StatusCode, strings.TrimSpace(string(must(io.ReadAll(answer.Body))(t)))
 }
 
 // may asks as mosquitto-go-auth does whether a device has access to a topic.
@@ -249,6 +251,8 @@ func brokersWords(t *testing.T, s *site) {
 		}
 	}
 	connects(true)
+	say("/mosquitto/user", "", `{"clientid":"c","password":"","username":"0b7d5c1e-7f0e-4d53-9d4e-0d9a4b0f7c11/SN-1"}`, 403, `{"ok":false,"error":"hub_unknown"}`)
+	say("/mosquitto/user", "", `{"clientid":"c","password":"","username":"`+d.fleet.hub.ID.String()+`/SN-2"}`, 403, `{"ok":false,"error":"device_unknown"}`)
 	say("/emqx/authz", "", `{"username":USER,"clientid":"c","action":"publish","topic":"up"}`, 200, `{"result":"allow","is_superuser":false}`)
 	say("/emqx/authz", "", `{"username":USER,"clientid":"c","action":"publish","topic":"$delayed/1/up"}`, 200, `{"result":"deny","is_superuser":false}`)
 	say("/emqx/authz", "", `{"username":USER,"clientid":"c","action":"subscribe","topic":"up"}`, 200, `{"result":"deny","is_superuser":false}`)
@@ -318,6 +322,51 @@ func filtersChange(t *testing.T, s *site) {
 			t.Error("nobody asked after the bound")
 		}
 	}
+}
+
+// TestBrokerAuthOutage: while the store does not answer, devices that it had
+// confirmed are answered, and nobody else gets in.
+func TestBrokerAuthOutage(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	h := startHubgate(t, func(t testing.TB) (store, func()) {
+		s := must(redisstore.Open(t.Context(), redisstore.Config{URL: server.URL(), Timeout: 10 * time.Second}))(t)
+		return s, func() { _ = s.Close() }
+	})
+	c := edgeConfig{authz: h.authz, link: h.link, broker: startBroker(t, allTopics), backend: startBackend(t)}
+	s := &site{h, startEdge(t, c), c}
+	d := s.fleet(t).device(t, "SN-1")
+	d.connect(t, s.edge, dialing{}).ping(t)
+	d.edit(t, func(d *provision.Device) {
+		d.Filters = &provision.Filters{Publish: provision.Filter{Topics: []string{"up"}}}
+	})
+	s.answers(t, "the filters are in force", false, d, 2, "down")
+	server.Stop()
+	for _, wait := range []time.Duration{0, inForce + 500*time.Millisecond} { // just now, and once that is noticed
+		time.Sleep(wait)
+		if !s.may(t, d, 2, "up") || s.may(t, d, 2, "down") {
+			t.Errorf("after %s, a known device is not answered by its filters", wait)
+		}
+		form := url.Values{"username": {d.username()}, "clientid": {"c"}}
+		const kind = "application/x-www-form-urlencoded"
+		if status, answer := s.asks(t, "/mosquitto/user", kind, "", form.Encode()); status != http.StatusOK {
+			t.Errorf("after %s, a connected device: %d %s", wait, status, answer)
+		}
+		form.Set("username", d.fleet.hub.ID.String()+"/SN-2")
+		if status, answer := s.asks(t, "/mosquitto/user", kind, "", form.Encode()); status != http.StatusServiceUnavailable || !strings.Contains(answer, "store_unavailable") {
+			t.Errorf("after %s, a device that nobody knows: %d %s", wait, status, answer)
+		}
+		if _, answer := s.asks(t, "/emqx/authz", "application/json", "", `{"username":"`+form.Get("username")+`","action":"publish","topic":"up"}`); !strings.Contains(answer, "deny") {
+			t.Errorf("after %s, EMQX is told %s", wait, answer)
+		}
+	}
+	server.Start()
+	eventually(t, "the store answers", func() error {
+		_, err := h.store.Hub(t.Context(), d.fleet.hub.ID)
+		return err
+	})
+	d.edit(t, func(d *provision.Device) { d.Filters = nil })
+	s.answers(t, "filters change again", true, d, 2, "down")
 }
 
 // manyAsk: of many that connect at once nobody is refused because the broker
