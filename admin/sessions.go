@@ -29,7 +29,9 @@ type Session struct {
 	// connection is open.
 	Confirmed bool `json:"confirmed"`
 	// CanBeEnded is false where the Envoy has not hubgate's library.
-	CanBeEnded     bool      `json:"can_be_ended"`
+	CanBeEnded bool `json:"can_be_ended"`
+	// Unended is why it should have been ended, where that could not be.
+	Unended        string    `json:"unended,omitempty"`
 	Since          time.Time `json:"since"`
 	LastActivityAt time.Time `json:"last_activity_at"`
 }
@@ -45,7 +47,8 @@ func showSession(hub provision.Hub, s provision.Session) Session {
 	shown := Session{
 		ID: s.ID, HubID: s.Hub.String(), HubName: hub.Name, DeviceID: s.Device.String(), DeviceName: s.DeviceName, Protocol: string(s.Protocol),
 		Node: s.Envoy.Node, Connection: s.Connection, Confirmed: s.Confirmed, CanBeEnded: s.Envoy.HasLibrary(),
-		Since: s.Since.UTC(), LastActivityAt: s.LastActivity.UTC(),
+		Unended: string(s.Unended),
+		Since:   s.Since.UTC(), LastActivityAt: s.LastActivity.UTC(),
 	}
 	if s.Source.IsValid() {
 		shown.Source = s.Source.String()

@@ -35,8 +35,10 @@ const (
 //	        |                   | Retry-After                   |
 //
 // Every reply carries dynamic metadata: decision_id and reason, and on allow
-// hub_id, device_id and device_name. Envoy keeps it on refusals too, so its
-// access log can name the decision where the device is told nothing (TCP).
+// hub_id, device_id and device_name, session_id where there is one, and hold =
+// "true" where the connection is to wait for its Release. Envoy keeps it on
+// refusals too, so its access log can name the decision where the device is told
+// nothing (TCP).
 //
 // A fault is an error_response on TCP as well: Envoy counts it under its
 // `error`, not its `denied`, and closes the connection unless
@@ -96,6 +98,9 @@ func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
 			m = m.entry("device_name", d.DeviceName)
 			if d.Session != "" {
 				m = m.entry("session_id", d.Session)
+			}
+			if d.Hold {
+				m = m.entry("hold", "true")
 			}
 		}
 		return m

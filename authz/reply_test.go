@@ -69,6 +69,18 @@ func TestAllow(t *testing.T) {
 	}
 }
 
+func TestAllowWithASession(t *testing.T) {
+	d := allowed("sensor-0001")
+	for _, hold := range []bool{true, false} {
+		d.Session, d.Hold = "session-1", hold
+		fields := decodeReply(t, replies{}.of(provision.TCP, d)).GetDynamicMetadata().GetFields()
+		held, ok := fields["hold"]
+		if fields["session_id"].GetStringValue() != "session-1" || ok != hold || hold && held.GetStringValue() != "true" {
+			t.Errorf("hold %v: metadata %v", hold, fields)
+		}
+	}
+}
+
 func TestRefuse(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -144,6 +144,14 @@ func TestKnownDevicesOutliveAStoreOutage(t *testing.T) {
 	known, unseen := over(leaf(t, vendor, "SN-1")), over(leaf(t, vendor, "SN-2"))
 	r.expect(known, provision.DeviceProvisioned)
 	r.expect(known, provision.DeviceKnown)
+	var strict []provision.Connection
+	for name, policy := range map[string]provision.Policy{"refuses": {NoOutage: true}, "rejects": {Connections: provision.Reject}} {
+		ca := root(t, name)
+		r.hub(name, anchors(ca.Certificate), func(h *provision.Hub) { h.Policy = policy })
+		c := over(leaf(t, ca, "SN-1"))
+		r.expect(c, provision.DeviceProvisioned)
+		strict = append(strict, c)
+	}
 
 	r.store.cut(true)
 	pass := func(d time.Duration) {
@@ -153,6 +161,9 @@ func TestKnownDevicesOutliveAStoreOutage(t *testing.T) {
 	}
 	pass(10 * time.Second) // the feed's proof is too old now: checks read through
 	r.expect(known, provision.DeviceKnown)
+	for _, c := range strict {
+		r.expect(c, provision.StoreUnavailable)
+	}
 	if d := r.expect(unseen, provision.StoreUnavailable); d.RetryAfter == 0 {
 		t.Error("a fault without Retry-After")
 	}

@@ -49,6 +49,13 @@ type Facts struct {
 	// was asked.
 	Asked *HookVerdict
 
+	// Sought is set once the store was asked for another connection of a device
+	// that may hold one. Other is nil if there is none; OtherErr is set if the
+	// store did not tell.
+	Sought   bool
+	Other    *Session
+	OtherErr error
+
 	// learned is set if the hub has nothing to learn from the path.
 	learned bool
 	// draft is the decision while Decide makes it: here, as each step takes its
@@ -68,8 +75,8 @@ type step struct {
 	check func(f *Facts, d *Decision) finding
 }
 
-// steps is the decision table, in order: the first step with a reason ends the
-// check.
+// steps is the decision table, in order: the first step with a reason to refuse
+// ends the check.
 var steps = []step{
 	{"certificate presented", usable},
 	{"within limits", withinLimits},
@@ -78,6 +85,7 @@ var steps = []step{
 	{"chain verifies", chainVerifies},
 	{"name fits", nameFits},
 	{"device", device},
+	{"one connection at a time", oneConnection},
 }
 
 // Decide judges the facts. It is pure: the same facts give the same decision.
@@ -95,12 +103,15 @@ func Decide(f *Facts) (Decision, bool) {
 			ok := found.reason == "" || found.reason.Outcome() == Allow
 			d.Steps = append(d.Steps, Step{Name: s.name, OK: ok, Detail: found.detail})
 		}
-		if found.reason != "" {
-			d.Reason, d.Detail = found.reason, found.detail
+		if found.reason == "" {
+			continue
+		}
+		d.Reason, d.Detail = found.reason, found.detail
+		if found.reason.Outcome() != Allow {
 			return *d, true
 		}
 	}
-	return *d, false
+	return *d, d.Reason != ""
 }
 
 func usable(f *Facts, _ *Decision) finding {

@@ -19,6 +19,9 @@ type Decision struct {
 	DeviceName string
 	// Session is the ID of the connection's session, "" if none is kept.
 	Session string
+	// Hold has the connection wait until the Envoy is told that no older one of
+	// the device is open.
+	Hold bool
 	// Certificate is the one that broke the chain, if one did.
 	Certificate *x509.Certificate
 	// RetryAfter is when trying again makes sense; 0 if there is no telling.

@@ -3,6 +3,7 @@ package provision
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -204,6 +205,9 @@ func (k foldKey) event(f *fold, now time.Time) Event {
 // denialMessage is the event's sentence: the fixed one, and of certificates what
 // is wrong with them.
 func denialMessage(r Reason, detail string) string {
+	if r == ReasonSessionNotEnded {
+		return detail
+	}
 	if !strings.HasPrefix(string(r), "certificate_") && !strings.HasPrefix(string(r), "chain_") {
 		return r.Message()
 	}
@@ -300,6 +304,19 @@ func (g *Gate) denied(c Connection, d Decision) {
 		}
 	}
 	g.denials.note(hub, name, c.Source, d)
+}
+
+// Unended raises the event that a session could not be ended. It is folded as
+// denials are: an operator may disable a hub of a thousand devices.
+func (g *Gate) Unended(s Session) {
+	if g.denials == nil {
+		return
+	}
+	h, _ := g.Hub(s.Hub.String()) // of one that is gone only the ID is told
+	g.denials.note(s.Hub, h.Name, s.Source, Decision{
+		Reason: ReasonSessionNotEnded, Device: s.Device, DeviceName: s.DeviceName,
+		Detail: fmt.Sprintf("session could not be ended (%s): its Envoy has not hubgate's library", s.Unended),
+	})
 }
 
 // FlushDenials stores the events of all denials so far, folded ones included:

@@ -127,8 +127,10 @@ func provisionedEvent(d Device, from netip.Addr, decision string, now time.Time)
 	}
 }
 
-// Reasons of platform events that no check raises.
+// Reasons of events that tell of trouble and that no check raises.
 const (
+	// ReasonSessionNotEnded: a session should have been ended, and could not be.
+	ReasonSessionNotEnded = "session_not_ended"
 	// ReasonEventsLost: retention took events before a sink had them.
 	ReasonEventsLost = "events_lost"
 	// ReasonPing: somebody tries whether events arrive.

@@ -189,8 +189,9 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		f, h := g.gather(ctx, &c)
 		d, decided := Decide(f)
 		if !decided {
-			f.Device, f.StoreErr = g.lookUp(ctx, h.ID, d.Device, d.DeviceName)
+			f.Device, f.StoreErr = g.lookUp(ctx, h.ID, h.Policy.servesOutages(), d.Device, d.DeviceName)
 			f.Looked = true
+			g.seek(ctx, f, d)
 			d, decided = Decide(f)
 		}
 		if !decided { // all but the hooks let the device be created
@@ -215,10 +216,7 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		if !f.learned {
 			g.learn(ctx, h, f.Path)
 		}
-		if g.sessions != nil {
-			d.Session = g.sessions.Allowed(ctx, newSession(c, d, f.Now))
-		}
-		return d
+		return g.connect(ctx, f, d)
 	}
 	return Decision{Reason: StoreUnavailable, Detail: fmt.Sprintf("the hub changed %d times during the check", maxAttempts)}
 }
@@ -268,7 +266,7 @@ func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liv
 		// was read anew.
 		return g.hubs.id(h.ID), nil
 	}
-	usable := g.devices.isFresh(partition, now, g.outage)
+	usable := h.Policy.servesOutages() && g.devices.isFresh(partition, now, g.outage)
 	start := time.Now()
 	read, cancel := patience(ctx, usable)
 	defer cancel()
@@ -285,12 +283,14 @@ func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liv
 	return nil, err
 }
 
-// lookUp returns the device, nil if the hub does not know it.
-func (g *Gate) lookUp(ctx context.Context, hub HubID, id DeviceID, name string) (*Device, error) {
+// lookUp returns the device, nil if the hub does not know it. In an outage, if
+// that is what the hub wants, what was known counts.
+func (g *Gate) lookUp(ctx context.Context, hub HubID, inOutage bool, id DeviceID, name string) (*Device, error) {
 	if d, ok := g.devices.get(id, g.now(), freshFor); ok {
 		return d, nil
 	}
 	known, usable := g.devices.get(id, g.now(), g.outage)
+	usable = usable && inOutage
 	mark := g.devices.reading(id)
 	start := time.Now()
 	read, cancel := patience(ctx, usable)
@@ -358,6 +358,7 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		return d, false
 	}
 	g.devices.put(&device, mark)
+	g.metrics.provisioned.WithLabelValues(g.metrics.hubLabel(d.HubName)).Inc()
 	return d, false
 }
 

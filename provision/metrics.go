@@ -136,9 +136,6 @@ func (m *metrics) observe(protocol Protocol, d Decision, took time.Duration) {
 		of.checks.Inc()
 		of.duration.Observe(took.Seconds())
 	}
-	if d.Reason == DeviceProvisioned {
-		m.provisioned.WithLabelValues(m.hubLabel(d.HubName)).Inc()
-	}
 }
 
 // anchorExpiry reports when each trust anchor expires. The hubs are those that

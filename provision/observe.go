@@ -40,5 +40,6 @@ func (g *Gate) CurrentHub(ctx context.Context, id HubID) (*Hub, error) {
 // hub does not know it. While the store does not answer, what was known counts
 // for the outage window; after that the error is ErrUnavailable.
 func (g *Gate) CurrentDevice(ctx context.Context, hub HubID, name string) (*Device, error) {
-	return g.lookUp(ctx, hub, DeviceIDOf(hub, name), name)
+	h := g.hubs.id(hub)
+	return g.lookUp(ctx, hub, h != nil && h.Policy.servesOutages(), DeviceIDOf(hub, name), name)
 }

@@ -43,6 +43,10 @@ type Policy struct {
 	Newer []byte
 }
 
+// servesOutages reports whether known devices are let in while the store does not
+// answer: never where nobody can then tell whether one is connected already.
+func (p Policy) servesOutages() bool { return !p.NoOutage && p.Connections != Reject }
+
 // ConnectionPolicy is what becomes of the second connection of a device.
 type ConnectionPolicy string
 

@@ -28,6 +28,7 @@ const (
 	DeviceNotAllowed       Reason = "device_not_allowed"
 	HookDenied             Reason = "hook_denied"
 	HookUnavailable        Reason = "hook_unavailable"
+	DeviceAlreadyConnected Reason = "device_already_connected"
 	DeviceKnown            Reason = "device_known"
 	DeviceProvisioned      Reason = "device_provisioned"
 	StoreUnavailable       Reason = "store_unavailable"
@@ -110,6 +111,8 @@ var reasons = map[Reason]struct {
 		"The hub's admission hook refused the device; the log has what it said."},
 	HookUnavailable: {Fault, "the service is temporarily unavailable",
 		"The hub's admission hook did not answer as it should within a second; the log says how. Known devices connect meanwhile."},
+	DeviceAlreadyConnected: {Deny, "device is already connected",
+		"Another connection of this device is open, and the hub refuses a second one (`connections: reject`): end it with `hubgate session end`; one of an Envoy that died ends by itself."},
 	DeviceKnown:       {Allow, "device is known", ""},
 	DeviceProvisioned: {Allow, "device was auto-provisioned", ""},
 	StoreUnavailable: {Fault, "the service is temporarily unavailable",

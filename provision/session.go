@@ -56,18 +56,27 @@ type Session struct {
 	Confirmed bool
 	// LastActivity is when bytes were last seen, to a minute; Since at first.
 	LastActivity time.Time
+	// Unended is why it should have been ended, and could not be, as its Envoy
+	// has not hubgate's library; "" if it may go on.
+	Unended EndReason
 	// Unknown holds the record's fields of a newer schema. They survive a
 	// rewrite by this version.
 	Unknown []byte
 }
 
-// Tracker is told of every check that was allowed, and returns the ID of the
-// connection's session: the one it has, if an earlier check on the same
-// connection made it, else that of the session it is given. "" means that the
-// connection cannot be followed. It must not block and is safe for concurrent
-// use.
+// Tracker knows the sessions of devices. It is safe for concurrent use.
 type Tracker interface {
+	// Allowed is told of a check that was allowed, and returns the ID of the
+	// connection's session: the one it has, if an earlier check on the same
+	// connection made it, else that of the session it is given. "" means that
+	// the connection cannot be followed. It does not block.
 	Allowed(ctx context.Context, s Session) string
+	// Claim is told of a check that is allowed unless another live session of
+	// TCP is there, and returns that one, nil if there is none.
+	Claim(ctx context.Context, s Session) (other *Session, err error)
+	// Connected returns the newest live session of TCP of a device, nil if there
+	// is none.
+	Connected(ctx context.Context, hub HubID, device DeviceID) (*Session, error)
 }
 
 // newSession is the session of a connection that was just allowed.
@@ -145,6 +154,11 @@ type Sessions interface {
 	// device has no other session on record, living or not, so that of two that
 	// are recorded at once at least one knows of the other.
 	PutSession(ctx context.Context, s Session) (d Device, alone bool, err error)
+	// ClaimSession records a session as PutSession does, unless the device has
+	// another live one of TCP: then it records nothing and returns that, the
+	// newest of them. It is one atomic step: of any number of claims at once, one
+	// is recorded.
+	ClaimSession(ctx context.Context, s Session) (other *Session, err error)
 	// RemoveSession removes a session; one that is gone is no error.
 	RemoveSession(ctx context.Context, s Session) error
 	// DeviceSessions returns the device's live sessions, oldest first: pending

@@ -28,6 +28,35 @@
 //   - A device that may hold one connection holds two. The replica that
 //     confirms one finds the other on record and announces it.
 //
+// # One connection at a time
+//
+// What a device may have one of are connections of TCP, unless an operator
+// allowed it several. Where the newest takes over, the answer to its check tells
+// the library to hold it: nothing of it gets to the broker before a Release.
+//
+//	              put, alone on record           Release
+//	Open (held) ─────────────────────────────────────────▶ at the broker
+//	    │ others are open                           ▲
+//	    ▼                                           │ none is left: closed, or
+//	 is it the newest? ──yes──▶ the others are ended, it waits  the lease of its
+//	    │ no                    (again each second)             Envoy ran out
+//	    ▼
+//	   End
+//
+// A connection is put on record before it is looked what else is there, and of
+// two that are put at once one at least sees the other: so no two are released.
+// The newest is the one that was checked last; of two at one instant, the one
+// with the greater ID. An older one that is elsewhere is announced, and so is its
+// end. One of an Envoy without the library cannot be ended: nothing waits for it,
+// its record says so, and an event tells. If the store does not answer, a
+// connection is released that is not known to have to wait: two of a device may
+// then be open until the store is back. How long the library waits for a Release
+// is its own matter (package filter).
+//
+// Where a second one is rejected, it is the check that claims, in one step of the
+// store: nothing is held, and without the store nobody gets in. A claim lasts as
+// a session does that is pending, then open.
+//
 // # What outlives what
 //
 // What a link's Envoy has open is what its latest snapshot and the messages

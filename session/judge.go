@@ -58,7 +58,13 @@ func (t *Tracker) logEnd(ctx context.Context, c *connection) {
 func (t *Tracker) logUnable(ctx context.Context, c *connection) {
 	t.mu.Lock()
 	s, reason := c.session, c.ending
+	s.Unended = reason
+	t.want(c) // so that its record says so, too
 	t.mu.Unlock()
+	if reason == "" {
+		return
+	}
+	t.gate.Unended(s)
 	t.log.WarnContext(ctx, "session cannot be ended: Envoy without the module", "reason", string(reason), "session", s.ID,
 		"hub_id", s.Hub.String(), "device", s.DeviceName, "device_id", s.Device.String(), "node", s.Envoy.Node)
 }
@@ -73,7 +79,7 @@ func (t *Tracker) judged(c *connection, hub *provision.Hub, device *provision.De
 	switch {
 	case reason != "":
 		t.end(c, reason)
-	case c.link == nil:
+	case c.link == nil && c.ending != provision.EndElsewhere:
 		c.ending = "" // could not be ended, and need not be any more
 	}
 }
@@ -228,7 +234,8 @@ func (t *Tracker) judgeHubsOf(l *envoyLink) {
 }
 
 // sessionsChanged looks for what another replica has announced: the device of an
-// HTTP connection, or a second connection of a device that may hold one.
+// HTTP connection, a second connection of a device that may hold one, or one
+// that is on record and perhaps not open any more.
 func (t *Tracker) sessionsChanged(ctx context.Context, change provision.Change) error {
 	sessions, err := t.store.DeviceSessions(ctx, change.Hub, change.Device)
 	if err != nil {
@@ -238,11 +245,8 @@ func (t *Tracker) sessionsChanged(ctx context.Context, change provision.Change) 
 	confirmed := 0
 	t.mu.Lock()
 	for _, s := range sessions {
-		if s.Protocol == provision.TCP {
-			if s.Confirmed {
-				confirmed++
-			}
-			continue
+		if s.Protocol == provision.TCP && s.Confirmed {
+			confirmed++
 		}
 		// A link that has not listed its connections yet asks for all sessions
 		// when it has.
@@ -250,15 +254,15 @@ func (t *Tracker) sessionsChanged(ctx context.Context, change provision.Change) 
 			closed = append(closed, s)
 		}
 	}
-	here := t.devices[change.Device] != nil
+	here, waits := t.devices[change.Device] != nil, t.anew(change.Device)
 	t.mu.Unlock()
 	for _, s := range closed {
 		if err := t.store.RemoveSession(ctx, s); err != nil {
 			return err
 		}
 	}
-	if !here || confirmed < 2 {
-		return nil
+	if !here || waits || confirmed < 2 {
+		return nil // or those that wait see to it
 	}
 	device, err := t.store.DeviceByID(ctx, change.Hub, change.Device)
 	switch {

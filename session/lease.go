@@ -124,6 +124,7 @@ func (t *Tracker) sweep() {
 			continue
 		}
 		l.swept = now
+		t.sort(l) // in case a replica that had the link before wrote late
 		for _, c := range l.connections {
 			if now.Sub(c.put) >= provision.SessionRefresh {
 				t.want(c)

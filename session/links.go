@@ -292,4 +292,5 @@ func (t *Tracker) closed(c *connection) {
 	}
 	c.remove = true
 	t.want(c)
+	t.anew(c.session.Device)
 }

@@ -32,6 +32,8 @@ type backend interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
 	provision.Sessions
+	provision.Announcer
+	provision.Outbox
 }
 
 // wire is the way to a store, which can be cut.
@@ -61,6 +63,13 @@ func (w *wire) PutSession(ctx context.Context, s provision.Session) (provision.D
 		return provision.Device{}, false, err
 	}
 	return w.backend.PutSession(ctx, s)
+}
+
+func (w *wire) ClaimSession(ctx context.Context, s provision.Session) (*provision.Session, error) {
+	if err := w.err(); err != nil {
+		return nil, err
+	}
+	return w.backend.ClaimSession(ctx, s)
 }
 
 func (w *wire) RemoveSession(ctx context.Context, s provision.Session) error {
@@ -153,7 +162,7 @@ func newReplica(t testing.TB, store backend, edit ...func(*session.Config)) *rep
 	}
 	r.tracker = must(session.New(config))(t)
 	r.gate = must(provision.NewGate(provision.GateConfig{
-		Store: r.store, Logger: slog.New(slog.DiscardHandler), Sessions: r.tracker, Changes: r.tracker,
+		Store: r.store, Logger: slog.New(slog.DiscardHandler), Sessions: r.tracker, Changes: r.tracker, Denials: r.store,
 	}))(t)
 	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	r.address = l.Addr().String()
@@ -356,6 +365,10 @@ type socket struct {
 	keep    atomic.Bool // does not close when told to
 	ended   chan byte
 	ready   chan struct{} // entry is set
+
+	mu     sync.Mutex
+	let    bool // it was released
+	closed bool
 }
 
 // End implements link.Control.
@@ -363,12 +376,30 @@ func (s *socket) End(code byte, _ string) {
 	s.ended <- code
 	if !s.keep.Load() {
 		<-s.ready
-		s.entry.Close()
+		s.close()
 	}
 }
 
+func (s *socket) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.entry.Close()
+}
+
 // Release implements link.Control.
-func (s *socket) Release() {}
+func (s *socket) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.let = !s.closed
+}
+
+// atBroker reports whether what the device sends gets through.
+func (s *socket) atBroker() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.let && !s.closed
+}
 
 // Active implements link.Control.
 func (s *socket) Active() bool { return false }

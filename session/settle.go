@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -47,8 +46,10 @@ func (t *Tracker) settle(ctx context.Context, c *connection) {
 		t.want(c)
 	case err == nil:
 	case !c.gone:
-		if reason != "" {
+		if _, blocked := t.held[c]; reason != "" {
 			t.end(c, reason)
+		} else if !blocked {
+			t.stays(c) // as far as can be told
 		}
 		t.unsettled[c] = struct{}{}
 		t.retry(err)
@@ -64,6 +65,9 @@ func (t *Tracker) settle(ctx context.Context, c *connection) {
 func (t *Tracker) settleOnce(ctx context.Context, c *connection) error {
 	t.mu.Lock()
 	s, gone, remove, detailed := c.session, c.gone, c.remove, c.detailed
+	if s.Unended = ""; c.link == nil {
+		s.Unended = c.ending
+	}
 	unrenewed := c.link != nil && c.link.renewed.IsZero()
 	t.mu.Unlock()
 	ctx, cancel := call(ctx)
@@ -71,7 +75,10 @@ func (t *Tracker) settleOnce(ctx context.Context, c *connection) error {
 	switch {
 	case gone && remove:
 		t.logEnd(ctx, c)
-		return t.store.RemoveSession(ctx, s)
+		if err := t.store.RemoveSession(ctx, s); err != nil {
+			return err
+		}
+		return t.announceTaken(ctx, c)
 	case gone:
 		return nil
 	}
@@ -109,7 +116,13 @@ func (t *Tracker) settleOnce(ctx context.Context, c *connection) error {
 	if err != nil {
 		return err
 	}
-	if t.judgeOpen(c, s, hub, device) || device == nil || device.AllowMultipleConnections || alone || s.Protocol != provision.TCP {
+	if t.judgeOpen(c, s, hub, device) || s.Protocol != provision.TCP {
+		return nil
+	}
+	if alone || device.AllowMultipleConnections {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.stays(c)
 		return nil
 	}
 	return t.keepNewest(ctx, s.Hub, s.Device, true)
@@ -162,38 +175,6 @@ func (t *Tracker) judgeOpen(c *connection, s provision.Session, hub *provision.H
 	}
 	t.judged(c, hub, device, reason)
 	return reason != ""
-}
-
-// keepNewest ends the connections of a device that may hold one, but the newest
-// that is confirmed. Those that are elsewhere are announced, if that is asked.
-func (t *Tracker) keepNewest(ctx context.Context, hub provision.HubID, device provision.DeviceID, announce bool) error {
-	sessions, err := t.store.DeviceSessions(ctx, hub, device)
-	if err != nil {
-		return err
-	}
-	sessions = slices.DeleteFunc(sessions, func(s provision.Session) bool {
-		return s.Protocol != provision.TCP || !s.Confirmed
-	})
-	if len(sessions) < 2 {
-		return nil
-	}
-	slices.SortFunc(sessions, func(a, b provision.Session) int {
-		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
-	})
-	afar := false
-	t.mu.Lock()
-	for _, s := range sessions[:len(sessions)-1] {
-		if c := t.find(s); c != nil {
-			t.end(c, provision.EndElsewhere)
-		} else {
-			afar = true
-		}
-	}
-	t.mu.Unlock()
-	if !announce || !afar {
-		return nil
-	}
-	return t.store.AnnounceSessions(ctx, hub, device)
 }
 
 // sort has the link reconciled with what is on record. The lock is held.

@@ -38,6 +38,7 @@ type connection struct {
 	// working: it is in the queue, or being settled; again: once more then.
 	working, again bool
 
+	released       bool                // it was told that it need not wait
 	ending         provision.EndReason // "" = it may go on
 	ordered, ended time.Time
 	next           *connection // of the same device
@@ -59,6 +60,7 @@ type table struct {
 	hubs    map[provision.HubID]*hubConnections
 	labels  map[string]struct{}      // names of hubs that are counted by themselves
 	waiting map[*connection]struct{} // not opened
+	held    map[*connection]struct{} // wait until older ones of their devices are closed
 	count   int
 }
 
@@ -70,6 +72,7 @@ func newTable() table {
 		hubs:    make(map[provision.HubID]*hubConnections),
 		labels:  make(map[string]struct{}),
 		waiting: make(map[*connection]struct{}),
+		held:    make(map[*connection]struct{}),
 	}
 }
 
@@ -96,6 +99,7 @@ func (t *table) take(c *connection) {
 	t.count--
 	t.unbind(c)
 	delete(t.waiting, c)
+	delete(t.held, c)
 	if c.link == nil {
 		delete(t.logged, c.session.ID)
 	} else if c.link.connections[c.number] == c {

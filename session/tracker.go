@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -35,6 +36,7 @@ const (
 // provision.DeviceRegistry for the methods.
 type Store interface {
 	PutSession(ctx context.Context, s provision.Session) (provision.Device, bool, error)
+	ClaimSession(ctx context.Context, s provision.Session) (*provision.Session, error)
 	RemoveSession(ctx context.Context, s provision.Session) error
 	DeviceSessions(ctx context.Context, hub provision.HubID, device provision.DeviceID) ([]provision.Session, error)
 	EnvoySessions(ctx context.Context, envoy provision.EnvoyID) ([]provision.Session, error)
@@ -49,6 +51,8 @@ type Store interface {
 type Gate interface {
 	// CurrentHub returns the hub as it is now, nil if it is gone.
 	CurrentHub(ctx context.Context, id provision.HubID) (*provision.Hub, error)
+	// Unended raises an event that a session could not be ended.
+	Unended(s provision.Session)
 }
 
 // Config is what a Tracker is made of. Only Store is required.
@@ -131,6 +135,7 @@ type Tracker struct {
 	// is lost from them is read from the store, or written again.
 	allowed *otter.Cache[string, provision.Session]
 	afar    *otter.Cache[place, *distant]
+	paused  atomic.Int32 // claims that wait
 
 	mu sync.Mutex
 	table
@@ -189,9 +194,13 @@ func (t *Tracker) Run(ctx context.Context, gate Gate) error {
 	group.Go(func() { t.settling.run(ctx, settlers) })
 	ticker := time.NewTicker(t.config.Heartbeat)
 	defer ticker.Stop()
+	rechecks := time.NewTicker(recheckInterval)
+	defer rechecks.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+		case <-rechecks.C:
+			t.recheck()
 		case <-ticker.C:
 			t.sweep()
 			t.renewAll(ctx)

@@ -92,8 +92,11 @@ func printSessions(w io.Writer, list admin.Sessions) error {
 	t.row("DEVICE", "HUB", "PROTOCOL", "STATE", "SINCE", "ACTIVE", "FROM", "ENVOY", "ID")
 	for _, s := range list.Sessions {
 		state := "open"
-		if !s.Confirmed {
+		switch {
+		case !s.Confirmed:
 			state = "pending"
+		case s.Unended != "":
+			state = "unended: " + s.Unended
 		}
 		t.row(s.DeviceName, s.HubName, s.Protocol, state, clock(s.Since), clock(s.LastActivityAt), orDash(s.Source), orDash(s.Node), s.ID)
 	}

@@ -43,7 +43,8 @@ func startAskingBroker(t testing.TB, h *hubgate) string {
 		t.Fatal("docs/broker-auth.md does not say how to configure mosquitto")
 	}
 	host, port, _ := net.SplitHostPort(h.broker)
-	return startMosquitto(t, strings.NewReplacer("/etc/mosquitto/go-auth.so", plugin, "127.0.0.1", host, "9195", port).Replace(settings))
+	address, _ := startMosquitto(t, "error", strings.NewReplacer("/etc/mosquitto/go-auth.so", plugin, "127.0.0.1", host, "9195", port).Replace(settings))
+	return address
 }
 
 // TestBrokerAuth: a real broker asks hubgate what the clients behind a real

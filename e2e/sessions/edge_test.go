@@ -152,11 +152,13 @@ const (
 // startBroker starts a mosquitto that goes by an ACL.
 func startBroker(t testing.TB, rules string) string {
 	t.Helper()
-	return startMosquitto(t, "allow_anonymous true\nacl_file "+write(t, "acl", []byte(rules)))
+	address, _ := startMosquitto(t, "error", "allow_anonymous true\nacl_file "+write(t, "acl", []byte(rules)))
+	return address
 }
 
-// startMosquitto starts a mosquitto with these settings and its own.
-func startMosquitto(t testing.TB, settings string) string {
+// startMosquitto starts a mosquitto with these settings and its own, which logs
+// what is of that type.
+func startMosquitto(t testing.TB, logs, settings string) (string, *process.Process) {
 	t.Helper()
 	path, err := exec.LookPath("mosquitto")
 	if err != nil {
@@ -167,12 +169,12 @@ func startMosquitto(t testing.TB, settings string) string {
 	self := must(user.Current())(t)
 	address := freeAddresses(t, 1)[0]
 	// Started by root, it would change to a user that cannot read the files.
-	config := fmt.Sprintf("listener %s 127.0.0.1\n%s\nuser %s\npersistence false\nset_tcp_nodelay true\nlog_dest stdout\nlog_type error\n",
-		address[strings.LastIndex(address, ":")+1:], settings, self.Username)
-	start(t, process.Spec{
+	config := fmt.Sprintf("listener %s 127.0.0.1\n%s\nuser %s\npersistence false\nset_tcp_nodelay true\nlog_dest stderr\nlog_type %s\n",
+		address[strings.LastIndex(address, ":")+1:], settings, self.Username, logs)
+	broker := start(t, process.Spec{
 		Name: "mosquitto", Path: path, Args: []string{"-c", write(t, "mosquitto.conf", []byte(config))}, Ready: process.Accepts(address),
 	})
-	return address
+	return address, broker
 }
 
 // startBackend starts an HTTP server: /stream never ends by itself, an upgrade

@@ -48,6 +48,7 @@ type store interface {
 	provision.DeviceRegistry
 	provision.Sessions
 	provision.Announcer
+	provision.Outbox
 }
 
 // storage opens the same store again and again, as restarts of hubgate do, and
@@ -122,7 +123,7 @@ func (h *hubgate) start(t testing.TB) {
 	h.store = opened
 	tracker := must(session.New(session.Config{Store: h.store, Logger: log, Heartbeat: heartbeat}))(t)
 	gate := must(provision.NewGate(provision.GateConfig{
-		Store: h.store, Domain: domain, Logger: log, Sessions: tracker, Changes: tracker,
+		Store: h.store, Domain: domain, Logger: log, Sessions: tracker, Changes: tracker, Denials: h.store,
 	}))(t)
 	h.gate = gate
 	server := must(authz.New(authz.Config{Gate: &interposed{gate, h}, Sessions: tracker, Logger: log}))(t)

@@ -59,20 +59,43 @@ func newSessions(now func() time.Time) *sessions {
 
 // PutSession records a session and reads its device.
 func (s *Store) PutSession(ctx context.Context, session provision.Session) (device provision.Device, alone bool, err error) {
-	if _, err := record.CheckSession(session); err != nil {
-		return provision.Device{}, false, err
-	}
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		device, err = readDevice(tx, session.Hub, session.DeviceName)
-		return err
-	})
-	if err != nil {
+	if device, err = s.deviceOf(ctx, session); err != nil {
 		return provision.Device{}, false, err
 	}
 	s.sessions.sweep()
 	return device, s.sessions.put(session), nil
+}
+
+// ClaimSession records a session unless its device has another live one of TCP.
+func (s *Store) ClaimSession(ctx context.Context, session provision.Session) (*provision.Session, error) {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	if _, err := s.deviceOf(ctx, session); err != nil {
+		return nil, err
+	}
+	s.sessions.sweep()
+	live := s.sessions.ofDevice(session.Hub, session.Device)
+	for _, other := range slices.Backward(live) {
+		if other.Protocol == provision.TCP && other.ID != session.ID {
+			return &other, nil
+		}
+	}
+	s.sessions.put(session)
+	return nil, nil
+}
+
+// deviceOf reads the device of a session that is to be recorded.
+func (s *Store) deviceOf(ctx context.Context, session provision.Session) (device provision.Device, err error) {
+	if _, err := record.CheckSession(session); err != nil {
+		return provision.Device{}, err
+	}
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		device, err = readDevice(tx, session.Hub, session.DeviceName)
+		return err
+	})
+	return device, err
 }
 
 // RemoveSession removes a session.
@@ -96,17 +119,7 @@ func (s *Store) DeviceSessions(ctx context.Context, hub provision.HubID, device 
 	}
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
-	now := s.sessions.now()
-	var live []provision.Session
-	for _, session := range s.sessions.devices[device] {
-		if session.Hub == hub && s.sessions.live(session, now) {
-			live = append(live, session)
-		}
-	}
-	slices.SortFunc(live, func(a, b provision.Session) int {
-		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.ID, b.ID))
-	})
-	return live, nil
+	return s.sessions.ofDevice(hub, device), nil
 }
 
 // HubSessions returns a page of the live sessions of a hub. The cursor is the
@@ -199,6 +212,21 @@ func (s *Store) inUse(ctx context.Context) error {
 	default:
 		return nil
 	}
+}
+
+// ofDevice returns the live sessions of a device, oldest first.
+func (s *sessions) ofDevice(hub provision.HubID, device provision.DeviceID) []provision.Session {
+	now := s.now()
+	var live []provision.Session
+	for _, session := range s.devices[device] {
+		if session.Hub == hub && s.live(session, now) {
+			live = append(live, session)
+		}
+	}
+	slices.SortFunc(live, func(a, b provision.Session) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.ID, b.ID))
+	})
+	return live
 }
 
 func (s *sessions) live(session provision.Session, now time.Time) bool {

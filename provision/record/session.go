@@ -26,6 +26,7 @@ func EncodeSession(s provision.Session) ([]byte, error) {
 		Since:        nanos(s.Since),
 		LastActivity: unlessEqual(nanos(s.LastActivity), nanos(s.Since)),
 		Confirmed:    s.Confirmed,
+		Unended:      string(s.Unended),
 	}
 	if s.Source.IsValid() {
 		m.Source = s.Source.AsSlice()
@@ -55,6 +56,7 @@ func DecodeSession(hub provision.HubID, id SessionID, b []byte) (provision.Sessi
 		Since:        instant(m.Since),
 		LastActivity: instant(orElse(m.LastActivity, m.Since)),
 		Confirmed:    m.Confirmed,
+		Unended:      provision.EndReason(m.Unended),
 		Unknown:      m.ProtoReflect().GetUnknown(),
 	}
 	if len(m.Source) > 0 {

@@ -37,6 +37,8 @@ var (
 
 	//go:embed scripts/session_put.lua
 	luaSessionPut string
+	//go:embed scripts/session_claim.lua
+	luaSessionClaim string
 	//go:embed scripts/session_remove.lua
 	luaSessionRemove string
 	//go:embed scripts/session_reap.lua
@@ -75,6 +77,7 @@ var (
 	scriptForget       = redis.NewScript(prelude + luaForget)
 
 	scriptSessionPut      = redis.NewScript(prelude + luaSessionPut)
+	scriptSessionClaim    = redis.NewScript(prelude + luaSessionClaim + luaSessionPut)
 	scriptSessionRemove   = redis.NewScript(prelude + luaSessionRemove)
 	scriptSessionReap     = redis.NewScript(prelude + luaSessionReap)
 	scriptSessionAnnounce = redis.NewScript(prelude + luaSessionAnnounce)
@@ -106,4 +109,5 @@ const (
 	wordHeld     word = "held"
 	wordDevices  word = "devices"
 	wordFull     word = "full"
+	wordTaken    word = "taken"
 )

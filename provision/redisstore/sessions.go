@@ -30,6 +30,9 @@ const (
 	// hubRounds bounds how often a page of a hub's sessions is filled up, as
 	// there may be nothing but dead ones.
 	hubRounds = 8
+	// claimRounds bounds how often a claim looks anew at a device's sessions,
+	// because they changed while it did.
+	claimRounds = 8
 	// putOp is how many bytes of a stored session come before its record.
 	putOp = 8
 )
@@ -38,31 +41,10 @@ var _ provision.Sessions = (*Store)(nil)
 
 // PutSession implements provision.Sessions. It is one round trip.
 func (s *Store) PutSession(ctx context.Context, session provision.Session) (provision.Device, bool, error) {
-	id, err := record.CheckSession(session)
-	if err != nil {
-		return provision.Device{}, false, err
-	}
-	rec, err := record.EncodeSession(session)
-	if err != nil {
-		return provision.Device{}, false, err
-	}
-	confirmed := ""
-	if session.Confirmed {
-		confirmed = "1"
-	}
-	var hub []byte
-	if session.Envoy.HasLibrary() {
-		hub = session.Hub.UUID[:]
-	}
-	p := s.partition(session.Hub)
-	w, value, err := s.change(ctx, p, scriptSessionPut,
-		[]string{p.device(session.Device), p.sessions(session.Device), p.hubSessions(session.Hub), p.envoySessions(session.Envoy)},
-		sessionKey{id, session.Device, session.Hub}.ofHub(), hub, rec, confirmed, int(sessionTTL/time.Second), p.sessionsPrefix())
+	w, value, err := s.putSession(ctx, scriptSessionPut, session)
 	switch {
 	case err != nil:
 		return provision.Device{}, false, err
-	case w == wordGone:
-		return provision.Device{}, false, fmt.Errorf("device %q: %w", session.DeviceName, provision.ErrNotFound)
 	case w != wordOK:
 		return provision.Device{}, false, unexpected(w)
 	}
@@ -81,6 +63,72 @@ func (s *Store) PutSession(ctx context.Context, session provision.Session) (prov
 		}
 	}
 	return d, n == 1, nil
+}
+
+// ClaimSession implements provision.Sessions. It is one round trip where the
+// device has no session on record. Leases are in another slot, so no script can
+// tell whether a session lives: what is on record is looked at first, and the
+// script goes on only if there is nothing else than what was found not to count.
+func (s *Store) ClaimSession(ctx context.Context, session provision.Session) (*provision.Session, error) {
+	var passed []any // of each that does not count: its ID, and what is on record
+	for range claimRounds {
+		w, _, err := s.putSession(ctx, scriptSessionClaim, session, passed...)
+		switch {
+		case err != nil:
+			return nil, err
+		case w == wordOK:
+			return nil, nil
+		case w != wordTaken:
+			return nil, unexpected(w)
+		}
+		recorded, err := s.recordedSessions(ctx, session.Hub, session.Device)
+		if err != nil {
+			return nil, err
+		}
+		live, err := s.liveSessions(ctx, recorded, session.Device)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range slices.Backward(live) {
+			if other.Protocol == provision.TCP && other.ID != session.ID {
+				return &other, nil
+			}
+		}
+		passed = nil
+		for _, r := range recorded {
+			passed = append(passed, string(r.key.id.UUID[:]), r.value)
+		}
+	}
+	return nil, fmt.Errorf("%w: the sessions of device %q changed %d times during a claim", provision.ErrUnavailable, session.DeviceName, claimRounds)
+}
+
+// putSession runs a script that records a session.
+func (s *Store) putSession(ctx context.Context, script *redis.Script, session provision.Session, more ...any) (word, string, error) {
+	id, err := record.CheckSession(session)
+	if err != nil {
+		return "", "", err
+	}
+	rec, err := record.EncodeSession(session)
+	if err != nil {
+		return "", "", err
+	}
+	confirmed := ""
+	if session.Confirmed {
+		confirmed = "1"
+	}
+	var hub []byte
+	if session.Envoy.HasLibrary() {
+		hub = session.Hub.UUID[:]
+	}
+	p := s.partition(session.Hub)
+	args := []any{sessionKey{id, session.Device, session.Hub}.ofHub(), hub, rec, confirmed, int(sessionTTL / time.Second), p.sessionsPrefix()}
+	w, value, err := s.change(ctx, p, script,
+		[]string{p.device(session.Device), p.sessions(session.Device), p.hubSessions(session.Hub), p.envoySessions(session.Envoy)},
+		append(args, more...)...)
+	if err == nil && w == wordGone {
+		err = fmt.Errorf("device %q: %w", session.DeviceName, provision.ErrNotFound)
+	}
+	return w, value, err
 }
 
 // RemoveSession implements provision.Sessions. It is one round trip.
@@ -111,10 +159,37 @@ func (s *Store) AnnounceSessions(ctx context.Context, hub provision.HubID, devic
 // DeviceSessions implements provision.Sessions. It is one round trip, and one
 // more if an Envoy's lease was not looked at in the last second.
 func (s *Store) DeviceSessions(ctx context.Context, hub provision.HubID, device provision.DeviceID) ([]provision.Session, error) {
-	p := s.partition(hub)
+	recorded, err := s.recordedSessions(ctx, hub, device)
+	if err != nil {
+		return nil, err
+	}
+	return s.liveSessions(ctx, recorded, device)
+}
+
+// liveSessions returns those that are live, oldest first. The key they were read
+// from has no hub in it: some may be of another hub in the same partition.
+func (s *Store) liveSessions(ctx context.Context, recorded []storedSession, device provision.DeviceID) ([]provision.Session, error) {
+	var own []storedSession
+	for _, r := range recorded {
+		if r.session.Device == device {
+			own = append(own, r)
+		}
+	}
+	live, _, err := s.sift(ctx, own)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(live, func(a, b provision.Session) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.ID, b.ID))
+	})
+	return live, nil
+}
+
+// recordedSessions reads what is on record under a device, live or not.
+func (s *Store) recordedSessions(ctx context.Context, hub provision.HubID, device provision.DeviceID) ([]storedSession, error) {
 	var values map[string]string
 	err := s.call(ctx, func(ctx context.Context) (err error) {
-		values, err = s.client.HGetAll(ctx, p.sessions(device)).Result()
+		values, err = s.client.HGetAll(ctx, s.partition(hub).sessions(device)).Result()
 		return err
 	})
 	if err != nil {
@@ -129,19 +204,9 @@ func (s *Store) DeviceSessions(ctx context.Context, hub provision.HubID, device 
 		if err != nil {
 			return nil, err
 		}
-		// The key has no hub in it: this is another hub's in the same partition.
-		if stored.session.Device == device {
-			all = append(all, stored)
-		}
+		all = append(all, stored)
 	}
-	live, _, err := s.sift(ctx, all)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(live, func(a, b provision.Session) int {
-		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.ID, b.ID))
-	})
-	return live, nil
+	return all, nil
 }
 
 // HubSessions implements provision.Sessions. The cursor is the ID of the last

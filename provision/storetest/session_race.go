@@ -118,3 +118,51 @@ func testSessionsRaceAlone(t *testing.T, f Fixture) {
 		}
 	}
 }
+
+// testSessionsRaceClaim: of many claims at once, one is granted, whatever else
+// comes and goes on record meanwhile.
+func testSessionsRaceClaim(t *testing.T, f Fixture, o Options) {
+	const devices = 10
+	ctx, s := testContextOf(t), f.Store
+	_, all, envoy := sessionsFixture(ctx, t, s, devices)
+	lost := NewEnvoy()
+	handles := []Store{s, f.replica(t)}
+	for i, d := range all {
+		if i%2 == 0 { // what a dead Envoy left has to be looked at first
+			put(ctx, t, s, NewSession(d, lost), true)
+		}
+		var (
+			wg      sync.WaitGroup
+			granted atomic.Int64
+			errs    = make([]error, o.Goroutines)
+			web     = NewSession(d, envoy)
+		)
+		web.Protocol = provision.HTTP
+		start := make(chan struct{})
+		for g := range o.Goroutines {
+			h := handles[g%len(handles)]
+			wg.Go(func() {
+				<-start
+				session := NewSession(d, envoy)
+				session.Confirmed = false
+				other, err := h.ClaimSession(ctx, session)
+				if errs[g] = err; err == nil && other == nil {
+					granted.Add(1)
+				}
+			})
+		}
+		wg.Go(func() {
+			<-start
+			_, _, err := s.PutSession(ctx, web)
+			if err = errors.Join(err, s.RemoveSession(ctx, web)); err != nil {
+				t.Error(err)
+			}
+		})
+		close(start)
+		wg.Wait()
+		must(t, errors.Join(errs...))
+		if n := granted.Load(); n != 1 {
+			t.Errorf("%s: %d claims of %d are granted", d.Name, n, o.Goroutines)
+		}
+	}
+}

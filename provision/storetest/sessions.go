@@ -299,6 +299,66 @@ func testSessionLease(t *testing.T, f Fixture) {
 	wantRecorded(ctx, t, f, "a lease ended", envoy, first)
 }
 
+// testSessionClaimed: a claim is granted where the device has no other live
+// session of TCP.
+func testSessionClaimed(t *testing.T, f Fixture) {
+	ctx, s, now := testContextOf(t), f.Store, f.Clock.freeze()
+	hub, devices, envoy := sessionsFixture(ctx, t, s, 1)
+	d := devices[0]
+	pending := func(envoy provision.EnvoyID) provision.Session {
+		session := NewSession(d, envoy)
+		session.Since, session.LastActivity, session.Confirmed = now, now, false
+		return session
+	}
+	claim := func(what string, session provision.Session, other string) {
+		t.Helper()
+		for i, s := range []Store{f.replica(t), s} { // who asks twice has not lost it
+			found := got(s.ClaimSession(ctx, session))(t)
+			if (found == nil) != (other == "") || found != nil && found.ID != other {
+				t.Errorf("%s, %d: it meets %+v, want session %q", what, i, found, other)
+			}
+		}
+	}
+	web := NewSession(d, envoy)
+	web.Protocol = provision.HTTP
+	put(ctx, t, s, web, true)
+	first, second := pending(envoy), pending(envoy)
+	claim("beside HTTP", first, "")
+	claim("beside a pending one", second, first.ID)
+	f.Clock.Advance(provision.PendingSession)
+	now = now.Add(provision.PendingSession)
+	second = pending(envoy)
+	claim("after one that was not confirmed", second, "")
+	second.Confirmed = true
+	put(ctx, t, s, second, false)
+	f.Clock.Advance(provision.LostEnvoyKept)
+	now = now.Add(provision.LostEnvoyKept)
+	must(t, s.RenewEnvoy(ctx, envoy, lease))
+	third := pending(NewEnvoy())
+	claim("beside a confirmed one", third, second.ID)
+	must(t, s.RenewEnvoy(ctx, envoy, 0))
+	f.Clock.Advance(2 * time.Second) // a handle may remember the lease for one
+	claim("after an Envoy that is lost", third, "")
+	must(t, s.RenewEnvoy(ctx, envoy, lease))
+	claim("beside one that came back", third, second.ID)
+	must(t, s.RemoveSession(ctx, third))
+	must(t, s.RemoveSession(ctx, second))
+	fourth := pending(envoy)
+	claim("after one that was closed", fourth, "")
+	must(t, s.RemoveSession(ctx, web))
+	wantSessions(ctx, t, f, "at last", d, fourth)
+	wantRecorded(ctx, t, f, "at last", envoy, fourth)
+
+	stranger := NewSession(NewDevice(hub.ID, "unknown"), envoy)
+	_, err := s.ClaimSession(ctx, stranger)
+	wantErr(t, "claim of an unknown device", err, provision.ErrNotFound)
+	nameless := pending(envoy)
+	nameless.ID = "session-1"
+	if _, err := s.ClaimSession(ctx, nameless); err == nil || errors.Is(err, provision.ErrUnavailable) {
+		t.Errorf("claim of a session that has no ID: %v", err)
+	}
+}
+
 // testSessionLogged: a session of an Envoy without the library has a lease of its
 // own, and may become that of an Envoy with it.
 func testSessionLogged(t *testing.T, f Fixture) {

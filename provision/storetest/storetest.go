@@ -134,6 +134,8 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"sessions of an Envoy are found":     testSessionsOfEnvoy,
 		"sessions are announced":             testSessionsAnnounced,
 		"sessions are paged":                 testSessionPaging,
+		"session is claimed":                 testSessionClaimed,
+		"one claim of many is granted":       func(t *testing.T, f Fixture) { testSessionsRaceClaim(t, f, o) },
 		"no session misses a change":         func(t *testing.T, f Fixture) { testSessionsRaceChange(t, f, o) },
 		"no two sessions are alone":          testSessionsRaceAlone,
 	} {

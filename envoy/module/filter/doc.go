@@ -18,6 +18,14 @@
 //	 closed ◀──────────────── closing: the last packet is on its way ◀─ ending: in the
 //	                                                                    midst of a packet
 //
+// A connection is held if hubgate's answer says so: until an older one of its
+// device is closed, wherever that is. hubgate looks for it once it hears of the
+// new one, over the link, and says Release. If it does not in the time that a
+// device has for its CONNECT, the connection is ended, as two at once is what
+// was not wanted; the device's next try finds the older one gone, or waits again.
+// While there is no link nobody could say Release: then nothing is held for
+// longer than unlinkedTimeout, and hubgate ends the older one once it is linked.
+//
 // Nothing is passed to the broker before open, and then only what was read of
 // whole, well-formed packets: a second CONNECT would be a second identity.
 //
@@ -37,6 +45,11 @@ const (
 	// packetTimeout is how long a broker has to finish the packet it is in the
 	// midst of, so that a last packet of ours can follow it.
 	packetTimeout = 100 * time.Millisecond
+	// unlinkedTimeout is how long a connection is held while there is no link, as
+	// of when that went. A hubgate that restarts is back, or another one there.
+	unlinkedTimeout = 3 * time.Second
+	// linkInterval is how often it is looked whether there is one.
+	linkInterval = time.Second
 	// flushTimeout is how long a device has to take the last packet.
 	flushTimeout = time.Second
 )

@@ -42,6 +42,7 @@ type Filter struct {
 	session   *link.Session
 	who       *identity // nil once written
 	hold      bool
+	heldUntil time.Time
 	pending   []byte // of the CONNECT, while waiting; for the broker, while held
 	version   byte   // of MQTT
 	maxPacket uint32
@@ -64,6 +65,8 @@ type order struct {
 // Links is where open connections are registered: a link.Client.
 type Links interface {
 	Open(open link.Open, control link.Control) *link.Session
+	// Down is for how long there has been no link, 0 while there is one.
+	Down() time.Duration
 }
 
 // Waker has Envoy call Scheduled soon. Wake may be called from any thread and
@@ -113,8 +116,11 @@ func (f *Filter) End(code byte, text string) {
 	f.waker.Wake()
 }
 
-// Release lets the CONNECT go on.
+// Release lets the CONNECT go on. hubgate says it of every connection.
 func (f *Filter) Release() {
+	if !f.hold { // which is set before anybody can know of f
+		return
+	}
 	f.mu.Lock()
 	f.released = true
 	f.mu.Unlock()
@@ -185,9 +191,10 @@ func (f *Filter) connect(h Hook, end bool) Action {
 	f.mu.Lock()
 	released := f.released
 	f.mu.Unlock()
-	if f.hold && !released {
+	if f.hold && !released && f.links.Down() < unlinkedTimeout {
 		f.phase = held
-		f.limit(f.settings.ConnectTimeout)
+		f.heldUntil = time.Now().Add(f.settings.ConnectTimeout)
+		f.limit(min(linkInterval, f.settings.ConnectTimeout))
 		return Action{Take: true, Read: Pause, Stop: true}
 	}
 	return Action{Take: true, Put: f.enter()}
@@ -321,14 +328,27 @@ func (f *Filter) Scheduled(late bool) Action {
 	switch {
 	case late && f.phase == waiting:
 		return f.close(Now, "hubgate_connect_timeout")
-	case expired && f.phase == held:
-		f.order = &order{text: "the previous connection did not end in time"}
-		return f.carryOut("hubgate_hold_timeout")
-	case expired && f.phase == closing:
-		return f.close(Now, "hubgate_flush_timeout")
 	case released && f.phase == held:
 		return Action{Broker: f.enter(), Read: Resume}
+	case expired && f.phase == held:
+		return f.holdOn()
+	case expired && f.phase == closing:
+		return f.close(Now, "hubgate_flush_timeout")
 	}
+	return Action{}
+}
+
+// holdOn decides whether a connection that nobody has released is held longer.
+func (f *Filter) holdOn() Action {
+	left := time.Until(f.heldUntil)
+	switch {
+	case f.links.Down() >= unlinkedTimeout:
+		return Action{Broker: f.enter(), Read: Resume}
+	case left <= 0:
+		f.order = &order{text: "the previous connection did not end in time"}
+		return f.carryOut("hubgate_hold_timeout")
+	}
+	f.limit(min(linkInterval, left))
 	return Action{}
 }
 

@@ -38,7 +38,10 @@ type envoy struct {
 type links struct {
 	client *link.Client
 	opened []link.Open
+	down   time.Duration
 }
+
+func (l *links) Down() time.Duration { return l.down }
 
 func (l *links) Open(open link.Open, control link.Control) *link.Session {
 	l.opened = append(l.opened, open)
@@ -264,12 +267,50 @@ func TestHold(t *testing.T) {
 	t.Run("forgotten", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			e := held(t)
-			time.Sleep(11 * time.Second)
+			for range 9 {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if a := e.Scheduled(false); a.Close != Keep || a.Broker != nil {
+					t.Fatalf("%+v, want it to be held on", a)
+				}
+			}
+			time.Sleep(time.Second)
 			synctest.Wait()
 			if a := e.Scheduled(false); string(a.Device) != "\x20\x03\x00\x88\x00" || a.Close != Flush || a.Detail != "hubgate_hold_timeout" {
 				t.Errorf("%+v", a)
 			}
 		})
+	})
+	t.Run("link cut", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			e := held(t)
+			e.links.down = unlinkedTimeout - 1
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if a := e.Scheduled(false); a.Close != Keep || a.Broker != nil {
+				t.Fatalf("%+v, want it to be held on", a)
+			}
+			e.links.down = unlinkedTimeout
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if a := e.Scheduled(false); string(a.Broker) != known5+pingreq || a.Read != Resume {
+				t.Errorf("%+v, want what was held", a)
+			}
+		})
+	})
+	t.Run("no link", func(t *testing.T) {
+		e := start(t, mqttConfig)
+		e.metadata[keyHold], e.links.down = "true", unlinkedTimeout
+		if passed, a := e.read(connect5, false); passed != known5 || a.Read != AsBefore {
+			t.Errorf("%q, %+v; want it to be let through", passed, a)
+		}
+	})
+	t.Run("released, not held", func(t *testing.T) {
+		e := start(t, mqttConfig)
+		e.read(connect5, false)
+		if e.Release(); e.woken.Load() != 0 {
+			t.Error("it is woken in vain")
+		}
 	})
 	t.Run("left", func(t *testing.T) {
 		if passed, a := held(t).read("", true); passed != "" || a.Close != Now {

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hubgate/hubgate/envoy/module/link"
 )
@@ -94,6 +95,9 @@ func (l *Library) Configure(name string, config []byte, start bool, workers int)
 func (l *Library) Open(open link.Open, control link.Control) *link.Session {
 	return l.client.Open(open, control)
 }
+
+// Down is for how long there has been no link.
+func (l *Library) Down() time.Duration { return l.client.Down() }
 
 func (s *Settings) client(epoch string, log *slog.Logger) (*link.Client, error) {
 	config := link.ClientConfig{

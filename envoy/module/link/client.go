@@ -63,6 +63,9 @@ func (c *Client) Open(open Open, control Control) *Session {
 	return c.table.open(open, control)
 }
 
+// Down is for how long there has been no link, 0 while there is one.
+func (c *Client) Down() time.Duration { return c.table.down() }
+
 // Run keeps a connection to hubgate until the context ends, and returns then.
 func (c *Client) Run(ctx context.Context) {
 	pause := minPause

@@ -3,6 +3,7 @@ package link
 import (
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -48,15 +49,16 @@ type table struct {
 	mu       sync.Mutex
 	byID     map[uint64]*Session
 	sessions []*Session
-	linked   bool // somebody takes what is queued
-	resync   bool // a snapshot is due instead of queue
+	linked   bool      // somebody takes what is queued
+	since    time.Time // when linked changed
+	resync   bool      // a snapshot is due instead of queue
 	queue    []Message
 	ended    []Message // answers to Ends; never dropped while linked
 	inWork   int       // Ends of open sessions plus answers
 }
 
 func newTable() *table {
-	return &table{wake: make(chan struct{}, 1), byID: make(map[uint64]*Session)}
+	return &table{wake: make(chan struct{}, 1), byID: make(map[uint64]*Session), since: time.Now()}
 }
 
 func (t *table) signal() {
@@ -152,7 +154,7 @@ func (t *table) release(m *Release) {
 func (t *table) link() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.linked, t.resync = true, true
+	t.linked, t.since, t.resync = true, time.Now(), true
 	t.queue, t.ended, t.inWork = nil, nil, 0
 	for _, s := range t.sessions {
 		s.ends = nil
@@ -163,8 +165,17 @@ func (t *table) link() {
 func (t *table) unlink() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.linked = false
+	t.linked, t.since = false, time.Now()
 	t.queue, t.ended = nil, nil
+}
+
+func (t *table) down() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.linked {
+		return 0
+	}
+	return time.Since(t.since)
 }
 
 // take gives what is to be sent, in order.

@@ -869,6 +869,7 @@ type Session struct {
 	Since         int64                  `protobuf:"fixed64,8,opt,name=since,proto3" json:"since,omitempty"`                                   // Unix time, nanoseconds
 	LastActivity  int64                  `protobuf:"fixed64,9,opt,name=last_activity,json=lastActivity,proto3" json:"last_activity,omitempty"` // absent: as since
 	Confirmed     bool                   `protobuf:"varint,10,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	Unended       string                 `protobuf:"bytes,14,opt,name=unended,proto3" json:"unended,omitempty"` // why it should have been ended, and could not be
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -973,6 +974,13 @@ func (x *Session) GetConfirmed() bool {
 	return false
 }
 
+func (x *Session) GetUnended() string {
+	if x != nil {
+		return x.Unended
+	}
+	return ""
+}
+
 var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
@@ -1059,7 +1067,7 @@ const file_record_proto_rawDesc = "" +
 	"\tsubscribe\x18\x02 \x01(\v2\x16.hubgate.record.FilterR\tsubscribe\"8\n" +
 	"\x06Filter\x12\x16\n" +
 	"\x06reject\x18\x01 \x01(\bR\x06reject\x12\x16\n" +
-	"\x06topics\x18\x02 \x03(\tR\x06topics\"\x99\x02\n" +
+	"\x06topics\x18\x02 \x03(\tR\x06topics\"\xb3\x02\n" +
 	"\aSession\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x1f\n" +
 	"\vdevice_name\x18\x02 \x01(\tR\n" +
@@ -1074,7 +1082,8 @@ const file_record_proto_rawDesc = "" +
 	"\x05since\x18\b \x01(\x10R\x05since\x12#\n" +
 	"\rlast_activity\x18\t \x01(\x10R\flastActivity\x12\x1c\n" +
 	"\tconfirmed\x18\n" +
-	" \x01(\bR\tconfirmedB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
+	" \x01(\bR\tconfirmed\x12\x18\n" +
+	"\aunended\x18\x0e \x01(\tR\aunendedB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
