@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hubgate/hubgate/provision"
 )
@@ -107,6 +108,9 @@ type Authz struct {
 	MaxInFlight int
 	// Opaque keeps the reason of a denial from the device.
 	Opaque bool
+	// OutageWindow is how long known devices are served while the store does
+	// not answer. 0: the default; negative: not at all.
+	OutageWindow time.Duration
 }
 
 // Link is the listener of the links to Envoys that have hubgate's library.

@@ -81,7 +81,7 @@ func TestFull(t *testing.T) {
 			Listen:      "0.0.0.0:9191",
 			TLS:         &TLS{Cert: dir + "/authz.crt", Key: dir + "/authz.key", ClientCA: dir + "/envoy-ca.pem"},
 			MaxInFlight: 2048,
-			Opaque:      true,
+			Opaque:      true, OutageWindow: 5 * time.Minute,
 		},
 		Link: Link{
 			Listen: "unix:///run/hubgate/link.sock",

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxSocketPath is how long the path of a Unix socket can be (sun_path on
@@ -33,11 +34,19 @@ func (l *loader) domain(top *section) string {
 // maxInFlightLimit is more checks than one process can usefully hold.
 const maxInFlightLimit = 1 << 20
 
+// maxOutageWindow bounds how long a ban may go unheard.
+const maxOutageWindow = 24 * time.Hour
+
 func (l *loader) authz(top *section) Authz {
-	s := top.sub("authz", "listen", "tls", "insecure", "max_in_flight", "deny_detail")
+	s := top.sub("authz", "listen", "tls", "insecure", "max_in_flight", "deny_detail", "outage_window")
 	a := Authz{
 		MaxInFlight: s.integer("max_in_flight", 1, maxInFlightLimit),
 		Opaque:      s.choice("deny_detail", "full", "full", "opaque") == "opaque",
+	}
+	if s.has("outage_window") {
+		if a.OutageWindow = s.duration("outage_window", 0, maxOutageWindow); a.OutageWindow == 0 {
+			a.OutageWindow = -1
+		}
 	}
 	a.Listen, a.TLS, a.Insecure = l.guarded(s, DefaultAuthzListen, "create devices")
 	return a

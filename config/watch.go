@@ -268,6 +268,7 @@ func needRestart(before, after *Config) []string {
 		"authz.tls":            !sameFiles(before.Authz.TLS, after.Authz.TLS),
 		"authz.deny_detail":    before.Authz.Opaque != after.Authz.Opaque,
 		"authz.max_in_flight":  before.Authz.MaxInFlight != after.Authz.MaxInFlight,
+		"authz.outage_window":  before.Authz.OutageWindow != after.Authz.OutageWindow,
 		"link.listen":          before.Link.Listen != after.Link.Listen,
 		"link.tls":             !sameFiles(before.Link.TLS, after.Link.TLS),
 		"admin.listen":         before.Admin.Listen != after.Admin.Listen,

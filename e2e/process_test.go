@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -77,8 +79,9 @@ func (i *installation) file(name string) string { return filepath.Join(i.dir, na
 // authz is where Envoy asks.
 func (i *installation) authz() string { return "unix://" + i.file("authz.sock") }
 
-// configure declares one hub, named factory, that trusts the vendor.
-func (i *installation) configure(t *testing.T, v *vendor, autoProvisioning bool) {
+// configure declares a hub, named factory, that trusts the vendor, and what more
+// hubs there are, in YAML.
+func (i *installation) configure(t *testing.T, v *vendor, autoProvisioning bool, more ...string) {
 	t.Helper()
 	text := fmt.Sprintf(`domain: %s
 store: %s
@@ -91,7 +94,7 @@ hubs:
   - name: factory
     auto_provisioning: %t
     trust_anchors: [factory-ca.pem]
-`, domain, i.store, i.authz(), i.file("link.sock"), i.metrics, autoProvisioning)
+%s`, domain, i.store, i.authz(), i.file("link.sock"), i.metrics, autoProvisioning, strings.Join(more, ""))
 	for name, content := range map[string][]byte{
 		"factory-ca.pem": pki.EncodeCertificates(v.root.Certificate), "hubgate.yaml": []byte(text),
 	} {
@@ -123,6 +126,28 @@ func (i *installation) serve(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// metric is the sum of a metric's series.
+func (i *installation) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	response, err := http.Get("http://" + i.metrics + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	sum := 0.0
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if !strings.HasPrefix(lines.Text(), name) {
+			continue
+		}
+		value, err := strconv.ParseFloat(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += value
+	}
+	return sum
 }
 
 // command runs one of hubgate's commands against what is served, and returns
@@ -278,27 +303,43 @@ func TestOutage(t *testing.T) {
 	v := newVendor(t)
 	redis := redistest.Start(t)
 	i := install(t, redis.URL())
-	i.configure(t, v, true)
+	other := newVendor(t)
+	if err := os.WriteFile(i.file("strict-ca.pem"), pki.EncodeCertificates(other.root.Certificate), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	i.configure(t, v, true, `  - {name: strict, auto_provisioning: true, trust_anchors: [strict-ca.pem], policy: {outage: refuse}}
+`)
 	i.serve(t)
 	f := startFront(t, i.authz(), startUpstreams(t))
+	strict := as(other.device(t, "SN-strict"))
+	f.admitted(t, strict)
 	known, unseen, ghost := as(v.device(t, "SN-known")), as(v.device(t, "SN-unseen")), as(v.device(t, "SN-ghost"))
 	f.admitted(t, known)
 
 	redis.Stop()
+	eventually(t, "what was proven to be current is too old", func() error {
+		if age := i.metric(t, "hubgate_store_proof_age_seconds"); age < 2 {
+			return fmt.Errorf("%v s old", age)
+		}
+		return nil
+	})
 	for range 3 {
 		f.admitted(t, known)
-		for _, d := range []dial{unseen, ghost} {
+		for _, d := range []dial{unseen, ghost, strict} {
 			a, err := f.get(t.Context(), d)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if a.status != http.StatusServiceUnavailable || a.refusal.Reason != string(provision.StoreUnavailable) || a.header.Get("Retry-After") == "" {
-				t.Errorf("an unseen device got %d %+v, Retry-After %q", a.status, a.refusal, a.header.Get("Retry-After"))
+				t.Errorf("a device that the store has to tell of got %d %+v, Retry-After %q", a.status, a.refusal, a.header.Get("Retry-After"))
 			}
 			if _, err := f.converse(t.Context(), d); err == nil {
-				t.Error("an unseen device got in over MQTT")
+				t.Error("a device that the store has to tell of got in over MQTT")
 			}
 		}
+	}
+	if n := i.metric(t, "hubgate_outage_admissions_total"); n < 3 {
+		t.Errorf("%v devices were admitted from memory by the metrics, want 3 at least", n)
 	}
 
 	pid := i.running.Pid()
@@ -315,6 +356,7 @@ func TestOutage(t *testing.T) {
 	if got := i.devices(t); !slices.Equal(got, want) {
 		t.Errorf("devices %v, want %v", got, want)
 	}
+	want = []string{"SN-known", "SN-strict", "SN-unseen"}
 	if got := i.events(t); !slices.Equal(got, want) {
 		t.Errorf("events of %v, want %v", got, want)
 	}

@@ -144,13 +144,14 @@ func TestKnownDevicesOutliveAStoreOutage(t *testing.T) {
 	known, unseen := over(leaf(t, vendor, "SN-1")), over(leaf(t, vendor, "SN-2"))
 	r.expect(known, provision.DeviceProvisioned)
 	r.expect(known, provision.DeviceKnown)
-	var strict []provision.Connection
-	for name, policy := range map[string]provision.Policy{"refuses": {NoOutage: true}, "rejects": {Connections: provision.Reject}} {
-		ca := root(t, name)
+	// Hubs that are not served from memory.
+	strict := make(map[string]provision.Connection)
+	for name, policy := range map[string]provision.Policy{"no-outage": {NoOutage: true}, "one-each": {Connections: provision.Reject}} {
+		ca := root(t, "Vendor of "+name)
 		r.hub(name, anchors(ca.Certificate), func(h *provision.Hub) { h.Policy = policy })
-		c := over(leaf(t, ca, "SN-1"))
-		r.expect(c, provision.DeviceProvisioned)
-		strict = append(strict, c)
+		strict[name] = over(leaf(t, ca, "SN-1"))
+		r.expect(strict[name], provision.DeviceProvisioned)
+		r.expect(strict[name], provision.DeviceKnown)
 	}
 
 	r.store.cut(true)
@@ -160,9 +161,19 @@ func TestKnownDevicesOutliveAStoreOutage(t *testing.T) {
 		ahead += d
 	}
 	pass(10 * time.Second) // the feed's proof is too old now: checks read through
-	r.expect(known, provision.DeviceKnown)
-	for _, c := range strict {
-		r.expect(c, provision.StoreUnavailable)
+	if d := r.expect(known, provision.DeviceKnown); !d.Outage {
+		t.Error("the decision does not tell that the store was not asked")
+	}
+	if n := testutil.ToFloat64(mustMetric(t, r.reg, "hubgate_outage_admissions_total")); n != 1 {
+		t.Errorf("%v admissions from memory are counted, want 1", n)
+	}
+	if age := testutil.ToFloat64(mustMetric(t, r.reg, "hubgate_store_proof_age_seconds")); age < 10 {
+		t.Errorf("the last proof is %v s old, want 10 at least", age)
+	}
+	for name, dev := range strict {
+		if d := r.expect(dev, provision.StoreUnavailable); d.Outage {
+			t.Errorf("hub %s: served from memory", name)
+		}
 	}
 	if d := r.expect(unseen, provision.StoreUnavailable); d.RetryAfter == 0 {
 		t.Error("a fault without Retry-After")

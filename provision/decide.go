@@ -48,6 +48,9 @@ type Facts struct {
 	// Asked is what hooks said of a device that the hub does not know. Nil: none
 	// was asked.
 	Asked *HookVerdict
+	// Outage is set if the store did not answer and Device is what was known
+	// before.
+	Outage bool
 
 	// Sought is set once the store was asked for another connection of a device
 	// that may hold one. Other is nil if there is none; OtherErr is set if the
@@ -203,7 +206,8 @@ func nameFits(f *Facts, d *Decision) finding {
 
 // device holds steps 7 and 8 of the design: what a known device and an unknown
 // one may do.
-func device(f *Facts, _ *Decision) finding {
+func device(f *Facts, d *Decision) finding {
+	d.Outage = f.Outage
 	switch {
 	case !f.Looked:
 		return finding{}

@@ -26,6 +26,9 @@ type Decision struct {
 	Certificate *x509.Certificate
 	// RetryAfter is when trying again makes sense; 0 if there is no telling.
 	RetryAfter time.Duration
+	// Outage is set if the store did not answer, and what was known of the device
+	// before made the decision.
+	Outage bool
 	// Steps are the steps taken, in order; only in a dry run.
 	Steps []Step
 }

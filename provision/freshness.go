@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -123,6 +124,23 @@ func (c *deviceCache) isFresh(partition int, now time.Time, age time.Duration) b
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.fresh.IsZero() && now.Sub(p.fresh) <= age
+}
+
+// proofAge returns how old the last proof of the partition is whose proof is the
+// oldest, in seconds.
+func (c *deviceCache) proofAge(now time.Time) float64 {
+	oldest := 0.0
+	for i := range c.partitions {
+		p := &c.partitions[i]
+		p.mu.Lock()
+		fresh := p.fresh
+		p.mu.Unlock()
+		if fresh.IsZero() {
+			return math.Inf(1)
+		}
+		oldest = max(oldest, now.Sub(fresh).Seconds())
+	}
+	return oldest
 }
 
 // allFresh reports whether every partition is fresh.

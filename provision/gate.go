@@ -55,9 +55,12 @@ type GateConfig struct {
 	LogAll bool
 	// OutageWindow is how long devices that the store had confirmed stay
 	// admitted after the last proof that their records are current, while the
-	// store does not answer. 0: 10 minutes. Negative: not at all.
+	// store does not answer. 0: DefaultOutageWindow. Negative: not at all.
 	OutageWindow time.Duration
 }
+
+// DefaultOutageWindow is the outage window of a GateConfig that has none.
+const DefaultOutageWindow = 10 * time.Minute
 
 // Gate decides who connects. Its methods are safe for concurrent use.
 type Gate struct {
@@ -106,7 +109,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		c.CachedVerdicts = 50_000
 	}
 	if c.OutageWindow == 0 {
-		c.OutageWindow = 10 * time.Minute
+		c.OutageWindow = DefaultOutageWindow
 	}
 	if c.Changes == nil {
 		c.Changes = unobserved{}
@@ -189,7 +192,7 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		f, h := g.gather(ctx, &c)
 		d, decided := Decide(f)
 		if !decided {
-			f.Device, f.StoreErr = g.lookUp(ctx, h.ID, h.Policy.servesOutages(), d.Device, d.DeviceName)
+			f.Device, f.Outage, f.StoreErr = g.lookUp(ctx, h, d.Device, d.DeviceName)
 			f.Looked = true
 			g.seek(ctx, f, d)
 			d, decided = Decide(f)
@@ -266,7 +269,7 @@ func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liv
 		// was read anew.
 		return g.hubs.id(h.ID), nil
 	}
-	usable := h.Policy.servesOutages() && g.devices.isFresh(partition, now, g.outage)
+	usable := g.devices.isFresh(partition, now, g.outageOf(h))
 	start := time.Now()
 	read, cancel := patience(ctx, usable)
 	defer cancel()
@@ -283,30 +286,38 @@ func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liv
 	return nil, err
 }
 
-// lookUp returns the device, nil if the hub does not know it. In an outage, if
-// that is what the hub wants, what was known counts.
-func (g *Gate) lookUp(ctx context.Context, hub HubID, inOutage bool, id DeviceID, name string) (*Device, error) {
-	if d, ok := g.devices.get(id, g.now(), freshFor); ok {
-		return d, nil
+// outageOf is how long what was known of a hub counts while the store does not
+// answer.
+func (g *Gate) outageOf(h *liveHub) time.Duration {
+	if !h.Policy.servesOutages() {
+		return freshFor
 	}
-	known, usable := g.devices.get(id, g.now(), g.outage)
-	usable = usable && inOutage
+	return g.outage
+}
+
+// lookUp returns the device, nil if the hub does not know it, and whether the
+// store did not answer and it is what was known before.
+func (g *Gate) lookUp(ctx context.Context, h *liveHub, id DeviceID, name string) (_ *Device, outage bool, _ error) {
+	if d, ok := g.devices.get(id, g.now(), freshFor); ok {
+		return d, false, nil
+	}
+	known, usable := g.devices.get(id, g.now(), g.outageOf(h))
 	mark := g.devices.reading(id)
 	start := time.Now()
 	read, cancel := patience(ctx, usable)
 	defer cancel()
-	d, err := g.store.Device(read, hub, name)
+	stored, err := g.store.Device(read, h.ID, name)
 	g.metrics.observeStore("device", start, err)
 	switch {
 	case err == nil:
-		g.devices.put(&d, mark)
-		return &d, nil
+		g.devices.put(&stored, mark)
+		return &stored, false, nil
 	case errors.Is(err, ErrNotFound):
-		return nil, nil
+		return nil, false, nil
 	case noAnswer(err) && usable:
-		return known, nil
+		return known, true, nil
 	}
-	return nil, err
+	return nil, false, err
 }
 
 // outagePatience is how long a check waits for a store that has not been heard
@@ -420,6 +431,9 @@ func (g *Gate) logDecision(ctx context.Context, c *Connection, d *Decision, star
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))
 		}
+	}
+	if d.Outage {
+		attrs = append(attrs, slog.Bool("outage", true))
 	}
 	if dropped > 0 {
 		attrs = append(attrs, slog.Int64("unlogged", dropped))

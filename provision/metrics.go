@@ -23,6 +23,7 @@ type metrics struct {
 	verdicts    *prometheus.CounterVec
 	recognized  prometheus.Counter // of verdicts
 	hooks       *prometheus.HistogramVec
+	outage      map[Protocol]prometheus.Counter
 	decided     map[Protocol]map[Reason]decided
 
 	mu     sync.Mutex
@@ -80,6 +81,15 @@ func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
 		}
 	}
 	m.recognized = m.verdicts.WithLabelValues(trust.Hit.String())
+	outage := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hubgate_outage_admissions_total",
+		Help: "Known devices that were admitted by what was known of them, as the store did not answer, by protocol.",
+	}, []string{"protocol"})
+	m.outage = map[Protocol]prometheus.Counter{HTTP: outage.WithLabelValues(string(HTTP)), TCP: outage.WithLabelValues(string(TCP))}
+	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hubgate_store_proof_age_seconds",
+		Help: "Age of the last proof that what is known of the store is current, in its oldest partition; +Inf before the first. Beyond the outage window nobody is admitted.",
+	}, func() float64 { return g.devices.proofAge(g.now()) })
 	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hubgate_store_up",
 		Help: "1 while the store's change feed is proven to be current in every partition.",
@@ -89,7 +99,9 @@ func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
 		}
 		return 0
 	})
-	collectors := []prometheus.Collector{m.checks, m.duration, m.provisioned, m.store, m.verdicts, m.hooks, up, anchorExpiry{g}}
+	collectors := []prometheus.Collector{
+		m.checks, m.duration, m.provisioned, m.store, m.verdicts, m.hooks, outage, age, up, anchorExpiry{g},
+	}
 	if g.denials != nil {
 		collectors = append(collectors, g.denials.folded, g.denials.dropped)
 	}
@@ -135,6 +147,9 @@ func (m *metrics) observe(protocol Protocol, d Decision, took time.Duration) {
 	if of, ok := m.decided[protocol][d.Reason]; ok {
 		of.checks.Inc()
 		of.duration.Observe(took.Seconds())
+	}
+	if d.Outage && d.Allowed() {
+		m.outage[protocol].Inc()
 	}
 }
 

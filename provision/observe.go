@@ -37,9 +37,13 @@ func (g *Gate) CurrentHub(ctx context.Context, id HubID) (*Hub, error) {
 }
 
 // CurrentDevice returns the hub's device of that name as it is now, nil if the
-// hub does not know it. While the store does not answer, what was known counts
+// hub does not know it, or is gone. While the store does not answer, what was known counts
 // for the outage window; after that the error is ErrUnavailable.
 func (g *Gate) CurrentDevice(ctx context.Context, hub HubID, name string) (*Device, error) {
 	h := g.hubs.id(hub)
-	return g.lookUp(ctx, hub, h != nil && h.Policy.servesOutages(), DeviceIDOf(hub, name), name)
+	if h == nil {
+		return nil, g.Ready() // a hub that is not loaded is none that is gone
+	}
+	d, _, err := g.lookUp(ctx, h, DeviceIDOf(hub, name), name)
+	return d, err
 }

@@ -197,7 +197,7 @@ directories, never subPath, which would not follow changes. */}}
 {{- $full := include "hubgate.fullname" . -}}
 {{- $c := dict "store" (include "hubgate.storeURL" .) "partitions" ($v.store.partitions | int) -}}
 {{- with $v.domain }}{{ $_ := set $c "domain" . }}{{ end -}}
-{{- $authz := dict "listen" (printf ":%d" ($v.ports.authz | int)) "max_in_flight" ($v.authz.maxInFlight | int) "deny_detail" $v.authz.denyDetail -}}
+{{- $authz := dict "listen" (printf ":%d" ($v.ports.authz | int)) "max_in_flight" ($v.authz.maxInFlight | int) "deny_detail" $v.authz.denyDetail "outage_window" $v.authz.outageWindow -}}
 {{- $link := dict "listen" (printf ":%d" ($v.ports.link | int)) -}}
 {{- range $s := list $authz $link -}}
 {{- if include "hubgate.mtls" $ -}}
