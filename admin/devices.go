@@ -40,6 +40,8 @@ type Device struct {
 	CurrentKey string `json:"current_key_sha256"`
 	Anchor     string `json:"trust_anchor_key_sha256"`
 	Issuer     string `json:"issuer_key_sha256"`
+	// PendingKey is the last key that waits for an operator's approval.
+	PendingKey string `json:"pending_key_sha256,omitempty"`
 	// IsConnected tells whether a connection is open; LastActivityAt, to a
 	// minute, when bytes were last seen on one that is.
 	IsConnected    bool       `json:"is_connected"`
@@ -77,6 +79,11 @@ type Ban struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Approval is a key that a device may come with.
+type Approval struct {
+	Key string `json:"key_sha256"`
+}
+
 // Filters are a device's message filters; a device without has none.
 type Filters struct {
 	Publish   Filter `json:"publish"`
@@ -110,6 +117,9 @@ func showDevice(d fleet.Device) Device {
 	if d.Bound() {
 		shown.FirstKey, shown.CurrentKey = d.FirstKey.String(), d.CurrentKey.String()
 		shown.Anchor, shown.Issuer = d.Anchor.String(), d.Issuer.String()
+	}
+	if d.PendingKey != (trust.KeyHash{}) {
+		shown.PendingKey = d.PendingKey.String()
 	}
 	if d.ProvisionedFrom.IsValid() {
 		shown.ProvisionedFrom = d.ProvisionedFrom.String()
@@ -175,6 +185,10 @@ func (s *Server) deviceRoutes() []route {
 		{
 			method: "POST", path: one + "/disable", id: "disableDevice", summary: "Ban a device and end its connections",
 			role: access.Operator, answer: exampleDevice, serve: s.disableDevice,
+		},
+		{
+			method: "POST", path: one + "/approve", id: "approveKey", summary: "Let a device in with another key",
+			role: access.Operator, body: Approval{Key: exampleKey}, answer: exampleDevice, serve: s.approveKey,
 		},
 	}
 }
@@ -325,6 +339,18 @@ func (s *Server) disableDevice(r *http.Request) (any, error) {
 		change.DisabledReason = &ban.Reason
 	}
 	return s.change(r, change)
+}
+
+func (s *Server) approveKey(r *http.Request) (any, error) {
+	var body Approval
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	key, err := trust.ParseKeyHash(body.Key)
+	if err != nil {
+		return nil, invalid("key_sha256: %s", err)
+	}
+	return aDevice(s.fleet.ApproveKey(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"), key))
 }
 
 func (s *Server) deleteDevice(r *http.Request) (any, error) {

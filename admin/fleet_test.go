@@ -102,6 +102,13 @@ func TestLifeOfAHub(t *testing.T) {
 	if len(anchors.Anchors) != 1 || anchors.Anchors[0].Devices != 1 {
 		t.Errorf("anchors %+v", anchors)
 	}
+	key := strings.Repeat("ab", 32)
+	r.want(400, "invalid", "POST", path+"/devices/SN-0001/approve", Approval{"ab"}, nil)
+	var approved Device
+	r.want(200, "", "POST", path+"/devices/SN-0001/approve", Approval{key}, &approved)
+	if approved.CurrentKey != key || approved.FirstKey == key {
+		t.Errorf("approved %+v", approved)
+	}
 	r.want(409, "in_use", "DELETE", path+"/anchors/"+anchor.Fingerprint, nil, nil)
 	r.want(409, "last_anchor", "DELETE", path+"/anchors/"+anchor.Fingerprint+"?end_devices=true", nil, nil)
 	r.want(200, "", "PATCH", path, `{"auto_provisioning":false}`, nil)

@@ -211,4 +211,30 @@ func keyPolicies(t *testing.T, w *world) {
 		w.expect(t, p, as(again), provision.DeviceKnown)
 		w.expect(t, p, as(v.device(t, "ACCEPT-"+string(p))), provision.DeviceKeyChanged)
 	}
+	w.change(t, hub, func(h *provision.Hub) { h.Policy.Keys = provision.ApproveKeys })
+	for _, p := range protocols {
+		name := "APPROVE-" + string(p)
+		first, other := as(v.device(t, name)), v.device(t, name)
+		w.expect(t, p, first, provision.DeviceProvisioned)
+		w.expect(t, p, as(other), provision.DeviceKeyChanged)
+		d := must(w.store.Device(t.Context(), hub.ID, name))(t)
+		if d.PendingKey != trust.KeyHashOf(other.Certificate) {
+			t.Errorf("%s waits for approval", d.PendingKey)
+		}
+		approve := provision.Update{
+			Hub: hub.ID, Device: d.ID,
+			Change: func(d *provision.Device) error { d.CurrentKey, d.PendingKey = d.PendingKey, trust.KeyHash{}; return nil },
+			Event:  func(d provision.Device) provision.Event { return provision.KeyApproved.OnDevice(d, time.Now()) },
+		}
+		if _, err := w.store.UpdateDevice(t.Context(), approve); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the key is let in", func() error {
+			if d := w.connect(t, p, as(other)); !d.Allowed() {
+				return fmt.Errorf("%s (%s)", d.Reason, d.Detail)
+			}
+			return nil
+		})
+		w.expect(t, p, first, provision.DeviceKeyChanged)
+	}
 }

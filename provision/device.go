@@ -34,6 +34,9 @@ type Device struct {
 	// administrator created and that never connected: see Bound.
 	FirstKey   trust.KeyHash
 	CurrentKey trust.KeyHash
+	// PendingKey is the last other key that the device came with while its hub
+	// lets in approved keys only; zero if it came with none.
+	PendingKey trust.KeyHash
 	// Anchor is the trust anchor that admitted the device, Issuer the
 	// intermediate (or anchor) that signed its leaf.
 	Anchor trust.KeyHash

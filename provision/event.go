@@ -70,6 +70,10 @@ const (
 	AnchorChanged Act = "anchor_changed"
 	KeyChanged    Act = "key_changed"
 	IssuerChanged Act = "issuer_changed"
+	// KeyPending: a device came with a key that no operator has approved.
+	// KeyApproved: one has.
+	KeyPending  Act = "key_pending"
+	KeyApproved Act = "key_approved"
 	// Imported: devices were created out of a file, Count of them.
 	Imported Act = "imported"
 	// What a hub trusts was changed.
@@ -85,6 +89,8 @@ var sentences = map[Act]string{
 	AnchorChanged:       "device moved to another trust anchor",
 	KeyChanged:          "device came with another key",
 	IssuerChanged:       "device came with a certificate of another issuer",
+	KeyPending:          "device came with a key that waits for approval",
+	KeyApproved:         "another key of the device was approved",
 	Imported:            "devices were imported",
 	AnchorAdded:         "trust anchor was added",
 	AnchorRemoved:       "trust anchor was removed",

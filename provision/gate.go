@@ -201,6 +201,9 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 			f.Asked = g.ask(ctx, f, d, id)
 			d, _ = Decide(f)
 		}
+		if d.Reason == DeviceKeyChanged && !c.DryRun {
+			g.awaitApproval(ctx, f, id)
+		}
 		if !d.Allowed() || c.DryRun {
 			return d
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hubgate/hubgate/trust"
 )
 
 // knownDevice is step 7 of the design: whether a device that the hub knows is
@@ -88,4 +90,32 @@ func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decis
 	}
 	d, _ = Decide(f)
 	return d, false
+}
+
+// awaitApproval notes the key that a device was refused for, where an operator
+// can approve it: the last one, and none more often than once a minute, as whoever
+// has certificates of the device's name can bring many.
+func (g *Gate) awaitApproval(ctx context.Context, f *Facts, id string) {
+	d, key := f.Device, f.Identity.Key
+	if f.Rules.keys != ApproveKeys || d.PendingKey == key ||
+		d.PendingKey != (trust.KeyHash{}) && f.Now.Sub(d.UpdatedAt) < rebindPause {
+		return
+	}
+	ctx, cancel := patience(ctx, true)
+	defer cancel()
+	start := time.Now()
+	_, err := g.store.BindDevice(ctx, Binding{
+		Hub: f.Hub.ID, Device: d.ID, HubVersion: f.Hub.Version, WasKey: d.CurrentKey, WasAnchor: d.Anchor,
+		Key: key, Pending: true, At: f.Now,
+		Event: func(d Device) Event {
+			e := KeyPending.OnDevice(d, f.Now)
+			e.SourceAddress, e.Decision = f.Connection.Source.String(), id
+			return e
+		},
+	})
+	g.metrics.observeStore("bind", start, err)
+	if err != nil {
+		g.log.WarnContext(ctx, "noting a key that waits for approval failed; the next connection tries again",
+			"hub", f.Hub.Name, "device", d.Name, "error", err)
+	}
 }

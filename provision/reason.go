@@ -102,7 +102,7 @@ var reasons = map[Reason]struct {
 	DeviceIssuerChanged: {Deny, "the device is known under another certificate authority",
 		"Another CA than the one that admitted this device signed its chain. If that is right, delete the device and let it provision again."},
 	DeviceKeyChanged: {Deny, "the device is known with another key",
-		"The hub's key policy lets only the key in that the device had: if it has a new one for good reason, delete the device and let it provision again."},
+		"The hub's key policy keeps a device out that comes with another key. Under `approve`, let it in with `hubgate device approve`; under `pin`, delete the device and let it provision again."},
 	DeviceUnknown: {Deny, "could not identify device",
 		"Turn on auto_provisioning on the hub to let unseen devices create themselves."},
 	DeviceNotAllowed: {Deny, "the device may not provision itself",

@@ -96,6 +96,8 @@ type Binding struct {
 	Issuer    trust.KeyHash
 	From      netip.Addr
 	At        time.Time
+	// Pending notes the key as one that waits for approval, and binds nothing.
+	Pending bool
 	// Event tells of it; it is made from the record after it.
 	Event func(Device) Event
 }
@@ -107,8 +109,15 @@ func (b Binding) Apply(d *Device) bool {
 	if d.CurrentKey != b.WasKey || d.Anchor != b.WasAnchor {
 		return false
 	}
+	if b.Pending {
+		d.PendingKey, d.UpdatedAt = b.Key, b.At
+		return true
+	}
 	if !d.Bound() {
 		d.FirstKey, d.ProvisionedFrom = b.Key, b.From
+	}
+	if d.PendingKey == b.Key {
+		d.PendingKey = trust.KeyHash{}
 	}
 	d.CurrentKey, d.Anchor, d.Issuer, d.UpdatedAt = b.Key, b.Anchor, b.Issuer, b.At
 	return true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // Device is a device and what is known of its connections.
@@ -302,6 +303,44 @@ func (f *Fleet) deviceToChange(ctx context.Context, p access.Principal, hub, idO
 	}
 	a.onDevice(d)
 	return h, d, nil
+}
+
+// ApproveKey makes a key the one that a device is let in with where its hub's
+// policy asks for approval. The device need not have come with it yet. It takes
+// an Operator.
+func (f *Fleet) ApproveKey(ctx context.Context, p access.Principal, hub, idOrName string, key trust.KeyHash) (_ Device, err error) {
+	a := f.act(p, provision.KeyApproved)
+	defer a.end(ctx, &err)
+	_, d, err := f.deviceToChange(ctx, p, hub, idOrName, a)
+	if err != nil {
+		return Device{}, err
+	}
+	a.on("key", key.String())
+	now := f.now()
+	before := d
+	changed, err := f.store.UpdateDevice(ctx, provision.Update{
+		Hub: d.Hub, Device: d.ID,
+		Change: func(d *provision.Device) error {
+			before = *d
+			switch {
+			case !d.Bound():
+				return conflict(Conflict, "device %q has not connected: its first connection gives it its key", d.Name)
+			case d.CurrentKey == key:
+				return errUnchanged
+			}
+			d.CurrentKey, d.PendingKey, d.UpdatedAt = key, trust.KeyHash{}, now
+			return nil
+		},
+		Event: func(d provision.Device) provision.Event { return provision.KeyApproved.OnDevice(d, now) },
+	})
+	switch {
+	case errors.Is(err, errUnchanged):
+		changed = before
+	case err != nil:
+		return Device{}, ofDevice(d, err)
+	}
+	described, derr := f.describeDevice(ctx, changed)
+	return described, errors.Join(derr, err)
 }
 
 // DeleteDevice forgets a device, which may then provision itself again. It takes

@@ -21,6 +21,7 @@ func newDevice(std streams) *cobra.Command {
 			"%s on hub %s is enabled: it gets in from its next connection on."),
 		newDeviceSwitch(&t, std, "disable", "Ban a device",
 			"%s on hub %s is disabled: its connections end, and it is refused from now on."),
+		newDeviceApprove(&t, std),
 		newDeviceDelete(&t, std),
 		newDeviceCreate(&t, std),
 		newDeviceUpdate(&t, std),
@@ -148,6 +149,9 @@ func printDevice(w io.Writer, d admin.Device) error {
 		{"key", d.CurrentKey},
 		{"trust anchor", d.Anchor},
 	}}
+	if d.PendingKey != "" {
+		t.row("key to approve", d.PendingKey)
+	}
 	return t.print(w)
 }
 
@@ -200,6 +204,45 @@ func newDeviceSwitch(t *target, std streams, verb, short, done string) *cobra.Co
 	if verb == "disable" {
 		c.Flags().StringVar(&reason, "reason", "", "why, for those who look at it later")
 	}
+	return c
+}
+
+func newDeviceApprove(t *target, std streams) *cobra.Command {
+	var (
+		o   output
+		key string
+	)
+	c := &cobra.Command{
+		Use:   "approve HUB DEVICE",
+		Short: "Let a device in with another key",
+		Long: `Let a device in with another key, where the hub's policy asks for approval
+(keys: approve), and no longer with the one it had. Without --key it is the key
+that the device last came with, which ` + "`hubgate device show`" + ` tells.`,
+		Args:              args("HUB", "DEVICE"),
+		ValidArgsFunction: t.completeHubs(t.completeDevices),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.with(c.Context(), func(client *client) error {
+				if key == "" {
+					d, err := client.device(c.Context(), http.MethodGet, args[0], args[1], "", nil)
+					if err != nil {
+						return err
+					}
+					if key = d.PendingKey; key == "" {
+						return fmt.Errorf("no key of device %s waits for approval", d.Name)
+					}
+				}
+				d, err := client.device(c.Context(), http.MethodPost, args[0], args[1], "/approve", admin.Approval{Key: key})
+				if err != nil {
+					return err
+				}
+				return o.print(std.out, d, func() error {
+					return say(std.out, "%s on hub %s is let in with the key %s from now on.\n", d.Name, args[0], d.CurrentKey)
+				})
+			})
+		},
+	}
+	o.flag(c)
+	c.Flags().StringVar(&key, "key", "", "SHA-256 of the key, instead of the one that waits")
 	return c
 }
 

@@ -28,7 +28,8 @@ import (
 //	1  the first
 //	2  hubs have a project, facts of their anchors, settings of events, a
 //	   proposal; devices may be unbound, and have a reason of their ban
-//	3  hubs have a policy, anchors a rotation group
+//	3  hubs have a policy, anchors a rotation group,
+//	   devices a key that waits for approval
 const Schema = 3
 
 // ErrCorrupt marks bytes that are no record.
@@ -170,6 +171,7 @@ func EncodeDevice(d provision.Device) ([]byte, error) {
 		AllowMultipleConnections: d.AllowMultipleConnections,
 		DisabledReason:           d.DisabledReason,
 		FirstKey:                 hashPB(d.FirstKey),
+		PendingKey:               hashPB(d.PendingKey),
 		Anchor:                   hashPB(d.Anchor),
 		Created:                  nanos(d.CreatedAt),
 		Updated:                  unlessEqual(nanos(d.UpdatedAt), nanos(d.CreatedAt)),
@@ -215,12 +217,13 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 		SessionsEndBefore:        instant(m.SessionsEndBefore),
 		Unknown:                  m.ProtoReflect().GetUnknown(),
 	}
-	var errs [5]error
+	var errs [6]error
 	if m.Name == "" {
 		errs[0] = errors.New("no name")
 	}
 	d.FirstKey, errs[1] = keyHash(m.FirstKey, trust.KeyHash{})
 	d.CurrentKey, errs[2] = keyHash(m.CurrentKey, d.FirstKey)
+	d.PendingKey, errs[5] = keyHash(m.PendingKey, trust.KeyHash{})
 	d.Anchor, errs[3] = keyHash(m.Anchor, trust.KeyHash{})
 	d.Issuer, errs[4] = keyHash(m.Issuer, d.Anchor)
 	if err := errors.Join(errs[:]...); err != nil {

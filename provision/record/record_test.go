@@ -92,6 +92,13 @@ func sampleDevice() provision.Device {
 	}
 }
 
+// sampleDevice3 has everything that schema 3 added.
+func sampleDevice3() provision.Device {
+	d := sampleDevice()
+	d.PendingKey = trust.KeyHash{5}
+	return d
+}
+
 // newDevice is a device as a first connection leaves it: most fields follow
 // from others.
 func newDevice() provision.Device {
@@ -133,7 +140,7 @@ func TestEverySchemaIsRead(t *testing.T) {
 	devices := map[string]provision.Device{
 		"device.v1.bin": sampleDevice(), "device-new.v1.bin": newDevice(),
 		"device.v2.bin": sampleDevice(), "device-new.v2.bin": newDevice(), "device-unbound.v2.bin": unboundDevice(),
-		"device.v3.bin": sampleDevice(), "device-new.v3.bin": newDevice(), "device-unbound.v3.bin": unboundDevice(),
+		"device.v3.bin": sampleDevice3(), "device-new.v3.bin": newDevice(), "device-unbound.v3.bin": unboundDevice(),
 	}
 	for name, want := range devices {
 		if got, err := record.DecodeDevice(hubID, read(name)); err != nil || !reflect.DeepEqual(got, want) {

@@ -598,6 +598,7 @@ type Device struct {
 	Updated                  int64                  `protobuf:"varint,15,opt,name=updated,proto3" json:"updated,omitempty"`                                                // absent: as created
 	SessionsEndBefore        int64                  `protobuf:"varint,16,opt,name=sessions_end_before,json=sessionsEndBefore,proto3" json:"sessions_end_before,omitempty"` // Unix time, nanoseconds
 	DisabledReason           string                 `protobuf:"bytes,17,opt,name=disabled_reason,json=disabledReason,proto3" json:"disabled_reason,omitempty"`             // since schema 2
+	PendingKey               []byte                 `protobuf:"bytes,20,opt,name=pending_key,json=pendingKey,proto3" json:"pending_key,omitempty"`                         // since schema 3
 	unknownFields            protoimpl.UnknownFields
 	sizeCache                protoimpl.SizeCache
 }
@@ -749,6 +750,13 @@ func (x *Device) GetDisabledReason() string {
 		return x.DisabledReason
 	}
 	return ""
+}
+
+func (x *Device) GetPendingKey() []byte {
+	if x != nil {
+		return x.PendingKey
+	}
+	return nil
 }
 
 type Filters struct {
@@ -1040,7 +1048,7 @@ const file_record_proto_rawDesc = "" +
 	"\aanchors\x18\x03 \x03(\fR\aanchors\x12$\n" +
 	"\rintermediates\x18\x04 \x03(\fR\rintermediates\x12\x19\n" +
 	"\bsni_only\x18\x05 \x01(\bR\asniOnly\x12;\n" +
-	"\tadmission\x18\x06 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\"\xdf\x04\n" +
+	"\tadmission\x18\x06 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\"\x80\x05\n" +
 	"\x06Device\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1060,7 +1068,9 @@ const file_record_proto_rawDesc = "" +
 	"\acreated\x18\x0e \x01(\x03R\acreated\x12\x18\n" +
 	"\aupdated\x18\x0f \x01(\x03R\aupdated\x12.\n" +
 	"\x13sessions_end_before\x18\x10 \x01(\x03R\x11sessionsEndBefore\x12'\n" +
-	"\x0fdisabled_reason\x18\x11 \x01(\tR\x0edisabledReasonB\x0e\n" +
+	"\x0fdisabled_reason\x18\x11 \x01(\tR\x0edisabledReason\x12\x1f\n" +
+	"\vpending_key\x18\x14 \x01(\fR\n" +
+	"pendingKeyB\x0e\n" +
 	"\f_description\"q\n" +
 	"\aFilters\x120\n" +
 	"\apublish\x18\x01 \x01(\v2\x16.hubgate.record.FilterR\apublish\x124\n" +
