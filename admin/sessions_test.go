@@ -145,13 +145,13 @@ func TestEndingSessions(t *testing.T) {
 	}
 	hub, _ := r.gate.Hub("a")
 	for _, s := range []provision.Session{first, second} {
-		if got := provision.MustEnd(s, &hub, &d); got != provision.EndOrdered {
+		if got := provision.MustEnd(s, &hub, &d, time.Now()); got != provision.EndOrdered {
 			t.Errorf("session of %s: %q", s.Envoy.Node, got)
 		}
 	}
 	next := second
 	next.Since = second.Since.Add(time.Millisecond)
-	if got := provision.MustEnd(next, &hub, &d); got != "" {
+	if got := provision.MustEnd(next, &hub, &d, time.Now()); got != "" {
 		t.Errorf("a later session: %q", got)
 	}
 	events, err := r.store.Events(t.Context(), hub.ID.Partition(r.store.Partitions()), 0, 10)

@@ -166,7 +166,7 @@ func (a *asker) askOnce(ctx context.Context, what action, hubID provision.HubID,
 		if err != nil {
 			return "", nil, err
 		}
-		r = judgeConnect(hub, device, sessions)
+		r = judgeConnect(hub, device, sessions, time.Now())
 	}
 	return r, device.Filters, nil
 }

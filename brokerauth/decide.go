@@ -1,6 +1,10 @@
 package brokerauth
 
-import "github.com/hubgate/hubgate/provision"
+import (
+	"time"
+
+	"github.com/hubgate/hubgate/provision"
+)
 
 // action is what a client wants: a label of the metrics.
 type action string
@@ -69,12 +73,12 @@ func judgeDevice(h *provision.Hub, d *provision.Device) reason {
 // judgeConnect judges whether a device may connect: it has to be connected to
 // Envoy, and to an Envoy that said so of its own accord. One without the library
 // passes on whatever user name a device gives itself.
-func judgeConnect(h *provision.Hub, d *provision.Device, sessions []provision.Session) reason {
+func judgeConnect(h *provision.Hub, d *provision.Device, sessions []provision.Session, now time.Time) reason {
 	if r := judgeDevice(h, d); r != allowed {
 		return r
 	}
 	for _, s := range sessions {
-		if s.Protocol == provision.TCP && s.Envoy.HasLibrary() && provision.MustEnd(s, h, d) == "" {
+		if s.Protocol == provision.TCP && s.Envoy.HasLibrary() && provision.MustEnd(s, h, d, now) == "" {
 			return allowed
 		}
 	}

@@ -58,16 +58,16 @@ func TestConnect(t *testing.T) {
 			t.Parallel()
 			f := connected(t, "SN-1")
 			test.change(f)
-			if got := judgeConnect(&f.hub, &f.device, f.sessions); got != test.want {
+			if got := judgeConnect(&f.hub, &f.device, f.sessions, time.Now()); got != test.want {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 		})
 	}
 	f := connected(t, "SN-1")
-	if got := judgeConnect(nil, nil, f.sessions); got != hubUnknown {
+	if got := judgeConnect(nil, nil, f.sessions, time.Now()); got != hubUnknown {
 		t.Errorf("without a hub: %s", got)
 	}
-	if got := judgeConnect(&f.hub, nil, f.sessions); got != deviceUnknown {
+	if got := judgeConnect(&f.hub, nil, f.sessions, time.Now()); got != deviceUnknown {
 		t.Errorf("without a device: %s", got)
 	}
 }

@@ -131,14 +131,14 @@ func TestUnboundMustEnd(t *testing.T) {
 	vendor := root(t, "Vendor")
 	hub := provision.Hub{Anchors: [][]byte{vendor.Certificate.Raw}}
 	d := provision.Device{Anchor: trust.KeyHashOf(vendor.Certificate)}
-	if got := provision.MustEnd(provision.Session{}, &hub, &d); got != "" {
+	if got := provision.MustEnd(provision.Session{}, &hub, &d, time.Now()); got != "" {
 		t.Errorf("bound: %s", got)
 	}
-	if got := provision.MustEnd(provision.Session{}, &hub, &provision.Device{}); got != provision.EndDeviceGone {
+	if got := provision.MustEnd(provision.Session{}, &hub, &provision.Device{}, time.Now()); got != provision.EndDeviceGone {
 		t.Errorf("not bound: %q", got)
 	}
 	hub.Anchors = nil
-	if got := provision.MustEnd(provision.Session{}, &hub, &d); got != provision.EndAnchorRemoved {
+	if got := provision.MustEnd(provision.Session{}, &hub, &d, time.Now()); got != provision.EndAnchorRemoved {
 		t.Errorf("anchor removed: %q", got)
 	}
 }

@@ -181,6 +181,15 @@ func chainVerifies(f *Facts, d *Decision) finding {
 	if f.PathErr != nil {
 		return chainFinding(f.PathErr, d)
 	}
+	if f.Identity == nil {
+		f.Identity = identify(f.Path, f.Hub)
+	}
+	if f.Hub.Policy.Revocation == RefuseUnlisted {
+		if why := f.Hub.unlisted(f.Identity.Issuers, f.Now); why != "" {
+			d.Certificate = f.Path.Leaf()
+			return finding{RevocationUnknown, why}
+		}
+	}
 	if !f.Connection.DryRun {
 		return finding{}
 	}
@@ -188,9 +197,6 @@ func chainVerifies(f *Facts, d *Decision) finding {
 }
 
 func nameFits(f *Facts, d *Decision) finding {
-	if f.Identity == nil {
-		f.Identity = identify(f.Path, f.Hub)
-	}
 	i := f.Identity
 	if i.NameErr != nil {
 		d.Certificate = f.Path.Leaf()
@@ -230,6 +236,7 @@ var chainReasons = map[trust.Fault]Reason{
 	trust.Expired:     CertificateExpired,
 	trust.NotYetValid: CertificateNotYetValid,
 	trust.WrongUsage:  CertificateWrongUsage,
+	trust.Revoked:     CertificateRevoked,
 }
 
 func chainFinding(err error, d *Decision) finding {

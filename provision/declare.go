@@ -73,23 +73,31 @@ func (g *Gate) declare(ctx context.Context, hubs []Hub) error {
 // it is, and with it all that was found out about its devices.
 func (g *Gate) prepare(ctx context.Context, h Hub) (*liveHub, error) {
 	if _, claimed := g.declared[h.ID]; claimed {
-		live := g.hubs.id(h.ID)
-		switch {
-		case live == nil:
-		case reflect.DeepEqual(live.Hub, h):
-			return live, nil
-		case live.Name == h.Name && live.Declared == h.Declared:
-			return newLiveHub(h, live.learned)
+		if live := g.hubs.id(h.ID); live != nil && live.Name == h.Name && live.Declared == h.Declared {
+			h.Version, h.Revocations, h.revoked = live.Version, live.Revocations, live.revoked
+			if reflect.DeepEqual(live.Hub, h) {
+				return live, nil
+			}
+			return newLiveHub(h, live.learned, live.revoked)
 		}
 	}
 	if err := g.store.ClaimHub(ctx, h); err != nil {
+		return nil, fmt.Errorf("declare hub %s: %w", h.Name, err)
+	}
+	stored, err := g.store.Hub(ctx, h.ID)
+	if err != nil && !errors.Is(err, ErrNotFound) { // of which a command that only explains knows none
 		return nil, fmt.Errorf("declare hub %s: %w", h.Name, err)
 	}
 	learned, err := g.store.Learned(ctx, h.ID)
 	if err != nil {
 		return nil, fmt.Errorf("declare hub %s: %w", h.Name, err)
 	}
-	return newLiveHub(h, learned)
+	h.Version, h.Revocations = stored.Version, stored.Revocations
+	revoked, err := g.readRevoked(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return newLiveHub(h, learned, revoked)
 }
 
 // Hubs returns all hubs with the settings that are in force, by name.

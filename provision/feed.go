@@ -35,7 +35,7 @@ type feed struct {
 
 // hubChange is what the feed said of a hub that was not read again yet.
 type hubChange struct {
-	kind  ChangeKind
+	whole bool // not only in what it has learned
 	times int
 }
 
@@ -72,9 +72,7 @@ func (f *feed) Changed(partition int, c Change) {
 	f.mu.Lock()
 	change := f.hubs[c.Hub]
 	change.times++
-	if change.kind != HubChanged { // which covers what the hub has learned
-		change.kind = c.Kind
-	}
+	change.whole = change.whole || c.Kind != LearnedChanged
 	f.hubs[c.Hub] = change
 	f.mu.Unlock()
 	f.signal()
@@ -216,7 +214,7 @@ func (g *Gate) catchUp(ctx context.Context) error {
 	for hub, change := range hubs {
 		work.Go(func() error {
 			var err error
-			if change.kind == HubChanged {
+			if change.whole {
 				_, err = g.reload(ctx, hub)
 			} else {
 				err = g.relearn(ctx, hub)
@@ -245,7 +243,9 @@ func (g *Gate) loadPartition(ctx context.Context, partition int) error {
 	seen := make(map[HubID]struct{}, len(stored))
 	for _, h := range stored {
 		seen[h.ID] = struct{}{}
-		g.install(ctx, h)
+		if _, err := g.install(ctx, h); err != nil {
+			return err
+		}
 	}
 	for _, id := range g.hubs.storedIn(partition) {
 		if _, ok := seen[id]; !ok {
@@ -274,7 +274,7 @@ func (g *Gate) reload(ctx context.Context, id HubID) (*liveHub, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.install(ctx, StoredHub{h, learned}), nil
+	return g.install(ctx, StoredHub{h, learned})
 }
 
 // relearn reads again what a hub has learned.
@@ -286,7 +286,7 @@ func (g *Gate) relearn(ctx context.Context, id HubID) error {
 	}
 	learned, err := g.readLearned(ctx, id)
 	if err == nil {
-		g.install(ctx, StoredHub{live.Hub, learned})
+		_, err = g.install(ctx, StoredHub{live.Hub, learned})
 	}
 	return err
 }
@@ -299,25 +299,31 @@ func (g *Gate) readLearned(ctx context.Context, id HubID) ([][]byte, error) {
 }
 
 // install makes a hub that was read from the store live. A declared one lives
-// by its declaration; only what it has learned is the store's. It returns nil if
-// the hub is not to serve. The hub's lock is held.
-func (g *Gate) install(ctx context.Context, h StoredHub) *liveHub {
+// by its declaration; only what it has learned, and what is revoked on it, is the
+// store's. It returns nil if the hub is not to serve. The hub's lock is held.
+func (g *Gate) install(ctx context.Context, h StoredHub) (*liveHub, error) {
 	if h.Declared != "" {
-		declared := g.hubs.id(h.ID)
-		if declared == nil { // declared to other processes only
-			return nil
+		live := g.hubs.id(h.ID)
+		if live == nil { // declared to other processes only
+			return nil, nil
 		}
-		h.Hub = declared.Hub
+		declared := live.Hub
+		declared.Version, declared.Revocations = h.Version, h.Revocations
+		h.Hub = declared
 	}
-	live, err := newLiveHub(h.Hub, h.Learned)
+	revoked, err := g.readRevoked(ctx, h.Hub)
+	if err != nil {
+		return nil, err
+	}
+	live, err := newLiveHub(h.Hub, h.Learned, revoked)
 	if err != nil {
 		// A record that this version cannot use.
 		g.hubs.drop(h.ID)
 		g.log.ErrorContext(ctx, "hub cannot be used", "hub", h.Name, "error", err)
-		return nil
+		return nil, nil
 	}
 	g.hubs.put(live)
-	return live
+	return live, nil
 }
 
 // lockHubs serializes reading the hubs of a partition, so that an older reading

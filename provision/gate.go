@@ -267,7 +267,7 @@ func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
 // does not answer, what was known counts for the outage window.
 func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liveHub, error) {
 	partition := int(h.slot) % len(g.devices.partitions)
-	if h.Declared != "" || g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
+	if g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
 		// The directory is current; h may have been found in it just before it
 		// was read anew.
 		return g.hubs.id(h.ID), nil
@@ -281,6 +281,8 @@ func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liv
 	switch {
 	case err == nil && stored.Version == h.Version:
 		return h, nil
+	case errors.Is(err, ErrNotFound) && h.Declared != "":
+		return h, nil // which is for its file to say
 	case err == nil, errors.Is(err, ErrNotFound):
 		return g.reload(ctx, h.ID)
 	case noAnswer(err) && usable:
@@ -355,7 +357,7 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 	})
 	g.metrics.observeStore("create", start, err)
 	switch {
-	case errors.Is(err, ErrHubChanged) && f.Hub.Declared == "":
+	case errors.Is(err, ErrHubChanged):
 		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
 			return d, true
 		}

@@ -13,10 +13,14 @@ import (
 type Hub struct {
 	ID   HubID
 	Name string
-	// Version counts the changes of a stored hub. A device is created only
-	// while the store still holds the version that the decision was made with.
-	// A declared hub's settings live in a file, so its version stays 0.
+	// Version counts the changes of a hub in the store. A device is created only
+	// while the store still holds the version that the decision was made with. A
+	// declared hub's settings live in a file: only what is revoked on it changes
+	// its version.
 	Version uint64
+	// Revocations counts the changes of what is revoked on the hub; 0: nothing
+	// ever was.
+	Revocations uint64
 	// Declared names the file that declares the hub; empty for a stored one.
 	Declared string
 	// Disabled refuses every connection to the hub.
@@ -50,10 +54,15 @@ type Hub struct {
 	// AnchorFacts tell how each of Anchors came to be trusted. Of a declared hub
 	// they tell the group alone.
 	AnchorFacts map[trust.Fingerprint]AnchorFacts
+	// CRLSources are where its CRLs come from: addresses (http, https), and of a
+	// declared hub files too, by their absolute paths.
+	CRLSources []string
 	// Proposal is what the hub is about to trust, nil if nothing.
 	Proposal  *Proposal
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	// revoked is what is revoked on the hub, where the Gate has read it.
+	revoked *revoked
 	// Unknown holds the record's fields of a newer schema. They survive a
 	// rewrite by this version.
 	Unknown []byte

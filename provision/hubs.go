@@ -35,11 +35,12 @@ type liveHub struct {
 	uploaded map[trust.Fingerprint]struct{}
 }
 
-// newLiveHub compiles a hub's trust and rules.
-func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
+// newLiveHub compiles a hub's trust, what of that is revoked, and its rules.
+func newLiveHub(h Hub, learned [][]byte, revoked *revoked) (*liveHub, error) {
 	if err := CheckPolicy(h.Policy); err != nil {
 		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
 	}
+	h.revoked = revoked
 	anchors, err := parseAll(h.Anchors)
 	if err != nil {
 		return nil, fmt.Errorf("hub %s: trust anchors: %w", h.Name, err)
@@ -64,6 +65,9 @@ func newLiveHub(h Hub, learned [][]byte) (*liveHub, error) {
 	}
 	if live.bundle, err = trust.NewBundle(anchors, uploaded); err != nil {
 		return nil, fmt.Errorf("hub %s: %w", h.Name, err)
+	}
+	if revoked != nil {
+		live.bundle = live.bundle.Without(revoked.ids)
 	}
 	return live, nil
 }

@@ -68,7 +68,7 @@ func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decis
 	})
 	g.metrics.observeStore("bind", start, err)
 	switch {
-	case errors.Is(err, ErrHubChanged) && f.Hub.Declared == "":
+	case errors.Is(err, ErrHubChanged):
 		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
 			return d, true
 		}

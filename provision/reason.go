@@ -20,6 +20,8 @@ const (
 	CertificateExpired     Reason = "certificate_expired"
 	CertificateNotYetValid Reason = "certificate_not_yet_valid"
 	CertificateWrongUsage  Reason = "certificate_wrong_usage"
+	CertificateRevoked     Reason = "certificate_revoked"
+	RevocationUnknown      Reason = "revocation_unknown"
 	NameInvalid            Reason = "name_invalid"
 	DeviceDisabled         Reason = "device_disabled"
 	DeviceIssuerChanged    Reason = "device_issuer_changed"
@@ -95,6 +97,10 @@ var reasons = map[Reason]struct {
 		"Check the clocks of the vendor's line and of this host."},
 	CertificateWrongUsage: {Deny, "the certificate is not made for client authentication",
 		"Ask the vendor for leaf certificates that are no CA and carry digitalSignature and clientAuth."},
+	CertificateRevoked: {Deny, "a certificate of the chain is revoked",
+		"If that is wrong, see `hubgate cert list` and `hubgate crl list`; a certificate that a CRL lists is valid again only once its CA says so."},
+	RevocationUnknown: {Deny, "whether the certificate is revoked is not known",
+		"The hub refuses without a current CRL (`revocation: refuse`): see `hubgate crl list` for what is missing or overdue, and upload a list with `hubgate crl add`."},
 	NameInvalid: {Deny, "could not identify device",
 		"The leaf needs exactly one common name of 1 to 64 printable ASCII characters without edge spaces and / + # $."},
 	DeviceDisabled: {Deny, "device is not enabled",

@@ -52,6 +52,11 @@ type Session struct {
 	Source     netip.Addr
 	// Since is when the check allowed it.
 	Since time.Time
+	// Certificates are the IDs by which its chain can be revoked, and Expires is
+	// when the first certificate of the chain expires. Neither is known of a
+	// session that nobody has a record of.
+	Certificates []trust.RevocationID
+	Expires      time.Time
 	// Confirmed is set once the Envoy said that the connection is open.
 	Confirmed bool
 	// LastActivity is when bytes were last seen, to a minute; Since at first.
@@ -80,10 +85,13 @@ type Tracker interface {
 }
 
 // newSession is the session of a connection that was just allowed.
-func newSession(c Connection, d Decision, now time.Time) Session {
+func newSession(c Connection, d Decision, i *Identity, now time.Time) Session {
 	s := Session{
 		ID: newID(), Hub: d.Hub, Device: d.Device, DeviceName: d.DeviceName, Protocol: c.Protocol,
 		Envoy: EnvoyID{Node: c.Node}, Source: c.Source, Since: now, LastActivity: now,
+	}
+	if i != nil {
+		s.Certificates, s.Expires = i.Revocable, i.Expires
 	}
 	epoch, number, ok := strings.Cut(c.EnvoyConnection, "/")
 	if ok {
@@ -107,11 +115,14 @@ const (
 	EndAnchorRemoved  EndReason = "anchor_removed"
 	EndElsewhere      EndReason = "connected_elsewhere"
 	EndOrdered        EndReason = "ended_by_operator"
+	EndRevoked        EndReason = "certificate_revoked"
+	EndChainExpired   EndReason = "chain_expired"
+	EndTooOld         EndReason = "session_too_old"
 )
 
 // MustEnd says why a session may not go on, "" if it may: its hub and device as
 // they are now, nil if they are gone. It is pure.
-func MustEnd(s Session, h *Hub, d *Device) EndReason {
+func MustEnd(s Session, h *Hub, d *Device, now time.Time) EndReason {
 	switch {
 	case h == nil || h.Deleting:
 		return EndHubGone
@@ -128,7 +139,34 @@ func MustEnd(s Session, h *Hub, d *Device) EndReason {
 	case s.Since.Before(d.SessionsEndBefore):
 		return EndOrdered
 	}
+	return s.EndedBy(h, now)
+}
+
+// EndedBy says why a session may not go on, "" if it may, by what is known of it
+// alone: its chain is revoked or has expired, or it is too old. It is pure.
+func (s Session) EndedBy(h *Hub, now time.Time) EndReason {
+	if h.isRevoked(s.Certificates) {
+		return EndRevoked
+	}
+	if ends, reason := s.EndsAt(h); !ends.IsZero() && !now.Before(ends) {
+		return reason
+	}
 	return ""
+}
+
+// EndsAt is when the session has to end if nothing changes, and why: when its
+// chain expires, or when it is as old as a session of the hub may become. It is
+// the zero time if it need not. It is pure.
+func (s Session) EndsAt(h *Hub) (ends time.Time, reason EndReason) {
+	if !s.Expires.IsZero() {
+		ends, reason = s.Expires.Add(time.Nanosecond), EndChainExpired // valid until then inclusive
+	}
+	if age := h.Policy.MaxSessionAge; age > 0 {
+		if old := s.Since.Add(age); ends.IsZero() || old.Before(ends) {
+			ends, reason = old, EndTooOld
+		}
+	}
+	return ends, reason
 }
 
 // trustedBy reports whether the anchor that admitted a device is still one of

@@ -41,6 +41,11 @@ type Store interface {
 	Hubs(ctx context.Context, partition int) ([]StoredHub, error)
 	// Learned returns the intermediates (DER) that the hub has learned.
 	Learned(ctx context.Context, hub HubID) ([][]byte, error)
+	// Revocations returns what is revoked on the hub.
+	Revocations(ctx context.Context, hub HubID) (Revocations, error)
+	// CRL returns the newest list (DER) of that issuer, ErrNotFound if there is
+	// none.
+	CRL(ctx context.Context, hub HubID, issuer trust.KeyHash) ([]byte, error)
 	// ClaimHub records a declared hub: its ID, its name and the file that
 	// declares it. It returns ErrExists if the name belongs to another hub or
 	// the ID to a stored one, ErrHubChanged while the hub is being deleted.
@@ -135,10 +140,11 @@ type ChangeKind uint8
 
 // Kinds of change. Creation of a device is none: nobody caches its absence.
 const (
-	HubChanged      ChangeKind = iota + 1 // created, edited, deleted; covers its devices, which a deletion does not list
-	DeviceChanged                         // edited, deleted
-	LearnedChanged                        // an intermediate was learned
-	SessionsChanged                       // a device's sessions, as AnnounceSessions tells
+	HubChanged         ChangeKind = iota + 1 // created, edited, deleted; covers its devices, which a deletion does not list
+	DeviceChanged                            // edited, deleted
+	LearnedChanged                           // an intermediate was learned
+	SessionsChanged                          // a device's sessions, as AnnounceSessions tells
+	RevocationsChanged                       // what is revoked on a hub
 )
 
 // Sink receives the change feed. Calls for one partition are made in order; the
@@ -275,6 +281,13 @@ type HubRegistry interface {
 	DeleteEmptyHub(ctx context.Context, id HubID, event Event) error
 	// HubByName returns the hub of that name, ErrNotFound if there is none.
 	HubByName(ctx context.Context, name string) (Hub, error)
+	// UpdateRevocations edits what is revoked on a hub, stored or declared, in
+	// one atomic step. It raises the versions that the hub's record in the store
+	// has of that and of the whole: when it returns, no creation decided before
+	// the change succeeds. An error from change ends the update and is returned;
+	// change may be called more than once. It returns ErrNotFound if there is no
+	// such hub, ErrHubChanged for one being deleted.
+	UpdateRevocations(ctx context.Context, id HubID, change func(*Revocations) error, event func(Hub) Event) error
 	// Forget removes an intermediate that the hub has learned, and reports
 	// whether there was one of that fingerprint.
 	Forget(ctx context.Context, hub HubID, intermediate trust.Fingerprint) (bool, error)

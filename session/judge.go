@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"time"
 
 	"github.com/hubgate/hubgate/envoy/module/link"
 	"github.com/hubgate/hubgate/provision"
@@ -21,6 +22,9 @@ var orders = map[provision.EndReason]struct {
 	provision.EndDeviceDisabled: {link.AdministrativeAction, "the device is disabled"},
 	provision.EndAnchorRemoved:  {link.NotAuthorized, "the device's trust anchor was removed"},
 	provision.EndElsewhere:      {link.SessionTakenOver, "the device connected elsewhere"},
+	provision.EndRevoked:        {link.NotAuthorized, "a certificate of the device's chain was revoked"},
+	provision.EndChainExpired:   {link.NotAuthorized, "a certificate of the device's chain expired"},
+	provision.EndTooOld:         {link.MaximumConnectTime, "the connection is as old as the hub lets one be"},
 	provision.EndOrdered:        {link.AdministrativeAction, "an operator ended the connection"},
 }
 
@@ -75,6 +79,9 @@ func (t *Tracker) judged(c *connection, hub *provision.Hub, device *provision.De
 	if device != nil {
 		c.judged, c.anchor = true, device.Anchor
 	}
+	if hub != nil {
+		t.schedule(c, hub)
+	}
 	t.named(c.session.Hub, hub)
 	switch {
 	case reason != "":
@@ -101,7 +108,7 @@ func (t *Tracker) changed(change provision.Change) {
 			return
 		}
 		act = t.deviceChanged
-	case provision.HubChanged:
+	case provision.HubChanged, provision.RevocationsChanged:
 		if t.hubs[change.Hub] == nil {
 			return
 		}
@@ -148,7 +155,7 @@ func (t *Tracker) deviceChanged(ctx context.Context, change provision.Change) er
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.ofDevice(change.Device) {
-		t.judged(c, hub, device, provision.MustEnd(c.session, hub, device))
+		t.judged(c, hub, device, provision.MustEnd(c.session, hub, device, t.now()))
 	}
 	return nil
 }
@@ -174,14 +181,19 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 	}
 	whole := wholeHub(hub)
 	anew := hub != nil && !h.created.IsZero() && !h.created.Equal(hub.CreatedAt)
+	now := t.now()
 	verdicts := make(map[[32]byte]provision.EndReason) // anchors are few, and costly to compare
 	for c := range h.connections {
 		reason := whole
 		if reason == "" && c.judged {
 			var ok bool
 			if reason, ok = verdicts[c.anchor]; !ok {
-				reason = provision.MustEnd(provision.Session{}, hub, &provision.Device{Anchor: c.anchor})
+				reason = provision.MustEnd(provision.Session{Since: now}, hub, &provision.Device{Anchor: c.anchor}, now)
 				verdicts[c.anchor] = reason
+			}
+			if reason == "" {
+				reason = c.session.EndedBy(hub, now)
+				t.schedule(c, hub)
 			}
 		}
 		switch {
@@ -211,7 +223,7 @@ func (t *Tracker) named(id provision.HubID, hub *provision.Hub) {
 // wholeHub says why none of a hub's sessions may go on, "" if that depends on
 // their devices.
 func wholeHub(hub *provision.Hub) provision.EndReason {
-	if reason := provision.MustEnd(provision.Session{}, hub, nil); reason != provision.EndDeviceGone {
+	if reason := provision.MustEnd(provision.Session{}, hub, nil, time.Time{}); reason != provision.EndDeviceGone {
 		return reason
 	}
 	return ""

@@ -103,8 +103,28 @@ func (t *Tracker) renewLinks(ctx context.Context) error {
 	return group.Wait()
 }
 
-// sweep forgets what never opened, what no access log mentions any more, and
-// has the store told again of what has been open for very long.
+// expiringWithin is how far ahead connections are noted that have to end: twice
+// as far as the pause between two looks at all of them.
+const expiringWithin = 2 * time.Hour
+
+// schedule notes when a connection has to end, going by its hub as it is. The
+// lock is held.
+func (t *Tracker) schedule(c *connection, hub *provision.Hub) {
+	c.ends, c.endsBy = c.session.EndsAt(hub)
+	t.expire(c, t.now())
+}
+
+// expire notes a connection that has to end soon. The lock is held.
+func (t *Tracker) expire(c *connection, now time.Time) {
+	if c.gone || c.ends.IsZero() || c.ends.Sub(now) > expiringWithin {
+		delete(t.expiring, c)
+		return
+	}
+	t.expiring[c] = struct{}{}
+}
+
+// sweep forgets what never opened and what no access log mentions any more, ends
+// what is due, and has the store told again of what has been open for very long.
 func (t *Tracker) sweep() {
 	now := t.now()
 	t.mu.Lock()
@@ -119,13 +139,19 @@ func (t *Tracker) sweep() {
 			t.take(c) // the store's lease has run out with it
 		}
 	}
+	for c := range t.expiring {
+		if !now.Before(c.ends) {
+			t.end(c, c.endsBy)
+		}
+	}
 	for _, l := range t.links {
-		if now.Sub(l.swept) < time.Hour {
+		if now.Sub(l.swept) < expiringWithin/2 {
 			continue
 		}
 		l.swept = now
 		t.sort(l) // in case a replica that had the link before wrote late
 		for _, c := range l.connections {
+			t.expire(c, now)
 			if now.Sub(c.put) >= provision.SessionRefresh {
 				t.want(c)
 			}

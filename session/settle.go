@@ -3,7 +3,9 @@ package session
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -96,6 +98,9 @@ func (t *Tracker) settleOnce(ctx context.Context, c *connection) error {
 			}
 			s = merge(s, recorded[i])
 		}
+		if len(s.Certificates) == 0 {
+			s.Expires = forgotten(s, t.now())
+		}
 	}
 	// What is put before the Envoy's lease counts as gone.
 	switch {
@@ -150,9 +155,20 @@ func (t *Tracker) record(ctx context.Context, s *provision.Session) (*provision.
 	return &device, alone, nil
 }
 
+// forgotten is when a connection ends of which nobody knows any more with which
+// chain it was let in, so that neither its expiry nor a revocation would end it:
+// an hour or two from now, each at another time, as after a restart with the
+// embedded store this may be all of them.
+func forgotten(s provision.Session, now time.Time) time.Time {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(s.ID))
+	return now.Add(time.Hour + time.Duration(h.Sum32()%3600)*time.Second)
+}
+
 // merge adds to a session what is on record of it.
 func merge(s, recorded provision.Session) provision.Session {
 	s.DeviceName, s.Source, s.Since, s.Unknown = recorded.DeviceName, recorded.Source, recorded.Since, recorded.Unknown
+	s.Certificates, s.Expires = recorded.Certificates, recorded.Expires
 	if recorded.LastActivity.After(s.LastActivity) {
 		s.LastActivity = recorded.LastActivity
 	}
@@ -162,7 +178,7 @@ func merge(s, recorded provision.Session) provision.Session {
 // judgeOpen takes over what was found out about a connection, and ends it if it
 // may not go on. It reports whether that is so, or it is closed.
 func (t *Tracker) judgeOpen(c *connection, s provision.Session, hub *provision.Hub, device *provision.Device) bool {
-	reason := provision.MustEnd(s, hub, device)
+	reason := provision.MustEnd(s, hub, device, t.now())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c.gone || c.session.ID != s.ID {

@@ -38,7 +38,12 @@ type connection struct {
 	// working: it is in the queue, or being settled; again: once more then.
 	working, again bool
 
-	released       bool                // it was told that it need not wait
+	released bool // it was told that it need not wait
+	// ends is when it has to end if nothing changes, zero if it need not, and
+	// endsBy is why.
+	ends   time.Time
+	endsBy provision.EndReason
+
 	ending         provision.EndReason // "" = it may go on
 	ordered, ended time.Time
 	next           *connection // of the same device
@@ -61,7 +66,9 @@ type table struct {
 	labels  map[string]struct{}      // names of hubs that are counted by themselves
 	waiting map[*connection]struct{} // not opened
 	held    map[*connection]struct{} // wait until older ones of their devices are closed
-	count   int
+	// expiring have to end soon.
+	expiring map[*connection]struct{}
+	count    int
 }
 
 func newTable() table {
@@ -73,6 +80,8 @@ func newTable() table {
 		labels:  make(map[string]struct{}),
 		waiting: make(map[*connection]struct{}),
 		held:    make(map[*connection]struct{}),
+
+		expiring: make(map[*connection]struct{}),
 	}
 }
 
@@ -111,7 +120,7 @@ func (t *table) take(c *connection) {
 func (t *table) bind(c *connection, s provision.Session) {
 	t.unbind(c)
 	c.session = s
-	c.judged = false
+	c.judged, c.ends = false, time.Time{}
 	c.next = t.devices[s.Device]
 	t.devices[s.Device] = c
 	h := t.hubs[s.Hub]
@@ -126,6 +135,7 @@ func (t *table) unbind(c *connection) {
 	if c.session.ID == "" {
 		return
 	}
+	delete(t.expiring, c)
 	id := c.session.Device
 	if t.devices[id] == c {
 		t.devices[id] = c.next

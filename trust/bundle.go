@@ -21,6 +21,7 @@ type Bundle struct {
 	bySubject  map[string][]*node // anchors and known
 	byPrint    map[Fingerprint]*node
 	keys       map[KeyHash]struct{}
+	revoked    *Revocations // nil: nothing
 }
 
 // Rejected is an intermediate that a Bundle does not use, and why.

@@ -17,6 +17,7 @@ const (
 	Expired                      // a certificate of the path is past its notAfter
 	NotYetValid                  // a certificate of the path is before its notBefore
 	WrongUsage                   // the leaf or its path is not for TLS client authentication
+	Revoked                      // a certificate of the path, or its key, is revoked
 )
 
 var faultNames = [...]string{
@@ -27,6 +28,7 @@ var faultNames = [...]string{
 	Expired:     "expired",
 	NotYetValid: "not yet valid",
 	WrongUsage:  "wrong usage",
+	Revoked:     "revoked",
 }
 
 // String returns the fault in words.

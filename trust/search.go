@@ -261,7 +261,7 @@ func (s *search) climb(path []*node) []*node {
 		return slices.Clone(path)
 	}
 	for _, issuer := range s.issuersOf(at) {
-		if slices.ContainsFunc(path, issuer.sameEntity) || s.refuse(s.fault(issuer, len(path)-1)) {
+		if slices.ContainsFunc(path, issuer.sameEntity) || s.refuse(s.bundle.revocation(at, issuer)) || s.refuse(s.fault(issuer, len(path)-1)) {
 			continue
 		}
 		if found := s.climb(append(path, issuer)); found != nil {

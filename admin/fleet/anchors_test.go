@@ -246,7 +246,7 @@ func TestAnchorIsRetired(t *testing.T) {
 		hub := must(r.store.Hub(t.Context(), h.ID))(t)
 		for i, want := range []provision.EndReason{provision.EndAnchorRemoved, provision.EndAnchorRemoved, ""} {
 			d := must(r.store.Device(t.Context(), h.ID, fmt.Sprint("SN-", i)))(t)
-			if got := provision.MustEnd(provision.Session{Since: time.Now()}, &hub, &d); got != want {
+			if got := provision.MustEnd(provision.Session{Since: time.Now()}, &hub, &d, time.Now()); got != want {
 				t.Errorf("SN-%d: its sessions end for %q, want %q", i, got, want)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // noDevices is the store of an explanation where there is none yet: every
@@ -38,6 +39,16 @@ func (noDevices) Hubs(context.Context, int) ([]provision.StoredHub, error) { ret
 
 // Learned implements provision.Store.
 func (noDevices) Learned(context.Context, provision.HubID) ([][]byte, error) { return nil, nil }
+
+// Revocations implements provision.Store.
+func (noDevices) Revocations(context.Context, provision.HubID) (provision.Revocations, error) {
+	return provision.Revocations{}, nil
+}
+
+// CRL implements provision.Store.
+func (noDevices) CRL(context.Context, provision.HubID, trust.KeyHash) ([]byte, error) {
+	return nil, provision.ErrNotFound
+}
 
 // ClaimHub implements provision.Store.
 func (noDevices) ClaimHub(context.Context, provision.Hub) error { return nil }

@@ -157,7 +157,7 @@ func (s *Store) ClaimHub(ctx context.Context, hub provision.Hub) error {
 			if old.Declared == "" || old.Deleting {
 				return fmt.Errorf("hub %s is stored as %q: %w", hub.ID, old.Name, provision.ErrExists)
 			}
-			claimed.Unknown = old.Unknown
+			claimed.Unknown, claimed.Version, claimed.Revocations = old.Unknown, old.Version, old.Revocations
 		}
 		if err := t.checkName(hub); err != nil {
 			return err
@@ -339,7 +339,7 @@ func (t *txn) purge(id provision.HubID) (bool, error) {
 	if len(names) == purgeBatch {
 		return false, nil
 	}
-	for _, bucket := range [][]byte{bucketLearned, bucketAnchors} {
+	for _, bucket := range [][]byte{bucketLearned, bucketAnchors, bucketRevoked, bucketCRLs} {
 		if err := t.deleteOf(bucket, id); err != nil {
 			return false, err
 		}
@@ -381,11 +381,16 @@ func (t *txn) putHub(oldName string, hub provision.Hub, stored []byte) {
 	if oldName != hub.Name {
 		t.put(bucketNames, []byte(hub.Name), hub.ID.UUID[:])
 	}
+	t.storeHub(hub, stored)
+	t.changed(hub.ID.Partition(t.store.meta.partitions), provision.Change{Kind: provision.HubChanged, Hub: hub.ID})
+}
+
+// storeHub writes the hub's record.
+func (t *txn) storeHub(hub provision.Hub, stored []byte) {
 	t.put(bucketHubs, t.store.hubKey(hub.ID), stored)
 	if h := t.hubs[hub.ID]; h != nil {
 		h.exists, h.version, h.deleting = true, hub.Version, hub.Deleting
 	}
-	t.changed(hub.ID.Partition(t.store.meta.partitions), provision.Change{Kind: provision.HubChanged, Hub: hub.ID})
 }
 
 func (s *Store) hubKey(id provision.HubID) []byte {

@@ -31,6 +31,8 @@ import (
 //	created   hub ‖ creation number (8)    device name
 //	counters  hub                          devices (8) ‖ last creation number (8)
 //	learned   hub ‖ SHA-256 of value       intermediate, DER
+//	revoked   hub ‖ field                  what is revoked, as package record has it
+//	crls      hub ‖ SHA-256 of key         the newest CRL of that issuer, DER
 //	outbox    partition (2) ‖ seq (8)      event, JSON
 //	cursors   partition (2) ‖ sink         seq (8) of the last event that the sink has
 //	anchors   hub ‖ SHA-256 of key         devices that this anchor admitted last (8)
@@ -46,6 +48,8 @@ var (
 	bucketCreated  = []byte("created")
 	bucketCounters = []byte("counters")
 	bucketLearned  = []byte("learned")
+	bucketRevoked  = []byte("revoked")
+	bucketCRLs     = []byte("crls")
 	bucketOutbox   = []byte("outbox")
 	bucketCursors  = []byte("cursors")
 	bucketAnchors  = []byte("anchors")
@@ -100,6 +104,10 @@ func createdKey(hub provision.HubID, number uint64) []byte {
 func learnedKey(hub provision.HubID, der []byte) []byte {
 	sum := sha256.Sum256(der)
 	return append(append(make([]byte, 0, 16+len(sum)), hub.UUID[:]...), sum[:]...)
+}
+
+func crlKey(hub provision.HubID, issuer trust.KeyHash) []byte {
+	return append(append(make([]byte, 0, 16+len(issuer)), hub.UUID[:]...), issuer[:]...)
 }
 
 func eventKey(partition int, seq uint64) []byte {
@@ -191,7 +199,7 @@ var buckets = [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucke
 
 // laterBuckets came after the first release of the schema. A file without them
 // gets them when it is opened; an older hubgate leaves them alone.
-var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketTokens}
+var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketTokens, bucketRevoked, bucketCRLs}
 
 // upgrade makes what a file of an older hubgate lacks.
 func upgrade(tx *bbolt.Tx) error {

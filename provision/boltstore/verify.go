@@ -11,6 +11,7 @@ import (
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // maxProblems bounds what Verify reports of a file that is wrong all over.
@@ -83,6 +84,13 @@ func (v *verifier) run() {
 	v.each(bucketDevices, v.device)
 	v.each(bucketLearned, v.learned)
 	v.each(bucketCounters, v.counters)
+	if v.tx.Bucket(bucketRevoked) != nil { // a file of schema 2 may have none
+		v.each(bucketRevoked, func(k, _ []byte) { v.owner(bucketRevoked, k) })
+		v.each(bucketCRLs, v.crl)
+		for id := range v.hubs {
+			v.revocations(id)
+		}
+	}
 	for id, t := range v.hubs {
 		c, err := parseCounters(v.tx.Bucket(bucketCounters).Get(id.UUID[:]))
 		if err != nil || c.devices != t.devices || c.created < t.newest {
@@ -220,6 +228,34 @@ func (v *verifier) learned(k, der []byte) {
 	t.learned++
 	if !bytes.Equal(k, learnedKey(id, der)) {
 		v.problem("hub %s: learned intermediate %x is not what its key says", id, k[16:])
+	}
+}
+
+func (v *verifier) revocations(id provision.HubID) {
+	fields, err := revokedFields(v.tx.Bucket(bucketRevoked), id)
+	if err == nil {
+		var r provision.Revocations
+		r, err = record.DecodeRevocations(fields)
+		for issuer, c := range r.CRLs {
+			if trust.FingerprintOfDER(v.tx.Bucket(bucketCRLs).Get(crlKey(id, issuer))) != c.Digest {
+				v.problem("hub %s: the CRL of %s is not the one that is on record", id, issuer)
+			}
+		}
+	}
+	if err != nil {
+		v.problem("hub %s: %w", id, err)
+	}
+}
+
+// crl finds a list that nothing tells of.
+func (v *verifier) crl(k, _ []byte) {
+	id, t := v.owner(bucketCRLs, k)
+	if t == nil {
+		return
+	}
+	fields, err := revokedFields(v.tx.Bucket(bucketRevoked), id)
+	if _, there := fields["c"+string(k[16:])]; err != nil || !there {
+		v.problem("hub %s: the CRL of %x is on no record", id, k[16:])
 	}
 }
 

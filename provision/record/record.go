@@ -57,6 +57,8 @@ func EncodeHub(h provision.Hub) ([]byte, error) {
 		EventsTopicPrefix: h.EventsTopicPrefix,
 		ProductPlan:       h.ProductPlan,
 		AnchorFacts:       anchorFactsPB(h.AnchorFacts),
+		CrlSources:        h.CRLSources,
+		Revocations:       h.Revocations,
 	}
 	var err error
 	if m.Policy, err = policyPB(h.Policy); err != nil {
@@ -103,6 +105,8 @@ func DecodeHub(b []byte) (provision.Hub, error) {
 		EventsDisabled:    m.EventsDisabled,
 		EventsTopicPrefix: m.EventsTopicPrefix,
 		ProductPlan:       m.ProductPlan,
+		CRLSources:        m.CrlSources,
+		Revocations:       m.Revocations,
 	}
 	var errs [5]error
 	h.Project, errs[0] = uuidOf(m.Project)

@@ -65,6 +65,7 @@ func sampleHub3() provision.Hub {
 		},
 		MaxDevices: 500, FirstConnectionsPerSecond: 20, MaxSessionAge: 24 * time.Hour, NoOutage: true,
 	}
+	h.CRLSources, h.Revocations = []string{"https://ca.example.com/line.crl"}, 3
 	return h
 }
 

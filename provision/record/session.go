@@ -3,11 +3,13 @@ package record
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/uuid"
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record/recordpb"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // sessionSchema is the version of a session's form that this build writes.
@@ -27,6 +29,10 @@ func EncodeSession(s provision.Session) ([]byte, error) {
 		LastActivity: unlessEqual(nanos(s.LastActivity), nanos(s.Since)),
 		Confirmed:    s.Confirmed,
 		Unended:      string(s.Unended),
+		Expires:      nanos(s.Expires),
+	}
+	for _, id := range s.Certificates {
+		m.Certificates = append(m.Certificates, id[:]...)
 	}
 	if s.Source.IsValid() {
 		m.Source = s.Source.AsSlice()
@@ -57,7 +63,14 @@ func DecodeSession(hub provision.HubID, id SessionID, b []byte) (provision.Sessi
 		LastActivity: instant(orElse(m.LastActivity, m.Since)),
 		Confirmed:    m.Confirmed,
 		Unended:      provision.EndReason(m.Unended),
+		Expires:      instant(m.Expires),
 		Unknown:      m.ProtoReflect().GetUnknown(),
+	}
+	for id := range slices.Chunk(m.Certificates, len(trust.RevocationID{})) {
+		if len(id) < len(trust.RevocationID{}) {
+			return provision.Session{}, fmt.Errorf("session: %w: revocation IDs of %d bytes", ErrCorrupt, len(m.Certificates))
+		}
+		s.Certificates = append(s.Certificates, trust.RevocationID(id))
 	}
 	if len(m.Source) > 0 {
 		addr, ok := netip.AddrFromSlice(m.Source)

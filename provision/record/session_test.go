@@ -14,6 +14,7 @@ import (
 
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/record"
+	"github.com/hubgate/hubgate/trust"
 )
 
 const sessionText = "019a5f0e-7c1a-7b6e-8f00-0123456789ab"
@@ -36,6 +37,13 @@ func newSession() provision.Session {
 	return s
 }
 
+// chainSession is one whose chain is known.
+func chainSession() provision.Session {
+	s := sampleSession()
+	s.Certificates, s.Expires = []trust.RevocationID{{1, 2}, {3}}, time.Unix(1_800_000_000, 0).UTC()
+	return s
+}
+
 func sessionID(t *testing.T) record.SessionID {
 	t.Helper()
 	id, err := record.ParseSessionID(sessionText)
@@ -47,7 +55,9 @@ func sessionID(t *testing.T) record.SessionID {
 
 func TestEverySchemaOfSessionsIsRead(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]provision.Session{"session.v1.bin": sampleSession(), "session-new.v1.bin": newSession()} {
+	for name, want := range map[string]provision.Session{
+		"session.v1.bin": sampleSession(), "session-new.v1.bin": newSession(), "session-chain.v1.bin": chainSession(),
+	} {
 		golden, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)

@@ -270,7 +270,7 @@ func decodeChange(s string) (provision.Change, error) {
 	c := provision.Change{Kind: provision.ChangeKind(s[0])}
 	copy(c.Hub.UUID[:], s[1:short])
 	copy(c.Device.UUID[:], s[short:])
-	if known := c.Kind >= provision.HubChanged && c.Kind <= provision.SessionsChanged; !known {
+	if known := c.Kind >= provision.HubChanged && c.Kind <= provision.RevocationsChanged; !known {
 		return provision.Change{}, fmt.Errorf("change of unknown kind %d", c.Kind)
 	}
 	return c, nil

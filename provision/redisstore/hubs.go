@@ -242,7 +242,7 @@ func (s *Store) ClaimHub(ctx context.Context, hub provision.Hub) error {
 		case before.Name == want.Name && before.Declared == want.Declared:
 			return nil
 		}
-		want.Unknown = before.Unknown
+		want.Unknown, want.Version, want.Revocations = before.Unknown, before.Version, before.Revocations
 		w, err := s.replace(ctx, before, want, rec, nil)
 		if err != nil || w == wordOK {
 			return err
@@ -378,7 +378,7 @@ func (s *Store) deleteHub(ctx context.Context, id provision.HubID, event provisi
 	}
 	p := s.partition(id)
 	w, _, err := s.change(ctx, p, scriptHubDelete,
-		[]string{p.hub(id), p.names(id), p.order(id), p.learned(id), p.hubs(), p.anchors(id)},
+		[]string{p.hub(id), p.names(id), p.order(id), p.learned(id), p.hubs(), p.anchors(id), p.revoked(id), p.crls(id)},
 		id.String(), encodeHubChange(id))
 	switch {
 	case err != nil:

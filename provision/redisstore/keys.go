@@ -26,6 +26,8 @@ import (
 //	hg:{T}:h:<hub>:names    zset    device names, score 0
 //	hg:{T}:h:<hub>:seq      zset    device names by order of creation
 //	hg:{T}:h:<hub>:learned  set     intermediates (DER)
+//	hg:{T}:h:<hub>:revoked  hash    what is revoked, as package record has it
+//	hg:{T}:h:<hub>:crls     hash    SHA-256 of an issuer's key (32 bytes) → its newest CRL (DER)
 //	hg:{T}:h:<hub>:anchors  hash    SHA-256 of an anchor's key (32 bytes) → devices that it admitted last
 //	hg:{T}:d:<device>       string  device record
 //	hg:{T}:void:<hub>       string  newest void name reservation of the hub; expires after an hour
@@ -72,6 +74,8 @@ func (p partition) names(id provision.HubID) string   { return p.hub(id) + ":nam
 func (p partition) order(id provision.HubID) string   { return p.hub(id) + ":seq" }
 func (p partition) learned(id provision.HubID) string { return p.hub(id) + ":learned" }
 func (p partition) anchors(id provision.HubID) string { return p.hub(id) + ":anchors" }
+func (p partition) revoked(id provision.HubID) string { return p.hub(id) + ":revoked" }
+func (p partition) crls(id provision.HubID) string    { return p.hub(id) + ":crls" }
 func (p partition) void(id provision.HubID) string    { return p.prefix + "void:" + id.String() }
 
 func (p partition) device(id provision.DeviceID) string { return p.prefix + "d:" + id.String() }

@@ -35,6 +35,9 @@ var (
 	//go:embed scripts/forget.lua
 	luaForget string
 
+	//go:embed scripts/revoke.lua
+	luaRevoke string
+
 	//go:embed scripts/session_put.lua
 	luaSessionPut string
 	//go:embed scripts/session_claim.lua
@@ -75,6 +78,7 @@ var (
 	scriptHubVoid      = redis.NewScript(prelude + luaHubVoid)
 	scriptLearn        = redis.NewScript(prelude + luaLearn)
 	scriptForget       = redis.NewScript(prelude + luaForget)
+	scriptRevoke       = redis.NewScript(prelude + luaRevoke)
 
 	scriptSessionPut      = redis.NewScript(prelude + luaSessionPut)
 	scriptSessionClaim    = redis.NewScript(prelude + luaSessionClaim + luaSessionPut)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // testContext: a context that has ended ends every call, at once and with its
@@ -23,9 +24,15 @@ func testContext(t *testing.T, f Fixture) {
 	late, cancel := context.WithDeadline(ctx, time.Now().Add(-time.Second))
 	defer cancel()
 	for what, call := range map[string]func(ctx context.Context) error{
-		"Hub":          func(ctx context.Context) error { _, err := s.Hub(ctx, hub.ID); return err },
-		"Hubs":         func(ctx context.Context) error { _, err := s.Hubs(ctx, 0); return err },
-		"HubByName":    func(ctx context.Context) error { _, err := s.HubByName(ctx, hub.Name); return err },
+		"Hub":         func(ctx context.Context) error { _, err := s.Hub(ctx, hub.ID); return err },
+		"Hubs":        func(ctx context.Context) error { _, err := s.Hubs(ctx, 0); return err },
+		"HubByName":   func(ctx context.Context) error { _, err := s.HubByName(ctx, hub.Name); return err },
+		"Revocations": func(ctx context.Context) error { _, err := s.Revocations(ctx, hub.ID); return err },
+		"CRL":         func(ctx context.Context) error { _, err := s.CRL(ctx, hub.ID, trust.KeyHash{}); return err },
+		"UpdateRevocations": func(ctx context.Context) error {
+			return s.UpdateRevocations(ctx, hub.ID, func(r *provision.Revocations) error { return r.Revoke(revocation(1)) },
+				func(h provision.Hub) provision.Event { return HubEvent(h, "certificate was revoked") })
+		},
 		"Learned":      func(ctx context.Context) error { _, err := s.Learned(ctx, hub.ID); return err },
 		"Learn":        func(ctx context.Context) error { return s.Learn(ctx, hub.ID, [][]byte{fakeDER("late")}) },
 		"Device":       func(ctx context.Context) error { _, err := s.Device(ctx, hub.ID, d.Name); return err },

@@ -107,6 +107,8 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"intermediates are forgotten":        testForget,
 		"hub is deleted":                     func(t *testing.T, f Fixture) { testHubDeleted(t, f, o) },
 		"intermediates are learned":          testLearn,
+		"certificates are revoked":           testRevocations,
+		"revocations race":                   testRevocationsRace,
 		"devices are paged":                  testPaging,
 		"devices are paged while they come":  testPagingConcurrent,
 		"events are numbered":                testEvents,

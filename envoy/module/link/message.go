@@ -25,6 +25,7 @@ const (
 	NotAuthorized        byte = 0x87
 	SessionTakenOver     byte = 0x8E
 	AdministrativeAction byte = 0x98
+	MaximumConnectTime   byte = 0xA0
 )
 
 // Hello is the library's first message.

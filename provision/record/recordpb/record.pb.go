@@ -49,7 +49,9 @@ type Hub struct {
 	ProductPlan       string         `protobuf:"bytes,19,opt,name=product_plan,json=productPlan,proto3" json:"product_plan,omitempty"`
 	Proposal          *Proposal      `protobuf:"bytes,20,opt,name=proposal,proto3" json:"proposal,omitempty"`
 	// Since schema 3.
-	Policy        *Policy `protobuf:"bytes,21,opt,name=policy,proto3" json:"policy,omitempty"` // absent: the default
+	Policy        *Policy  `protobuf:"bytes,21,opt,name=policy,proto3" json:"policy,omitempty"` // absent: the default
+	CrlSources    []string `protobuf:"bytes,22,rep,name=crl_sources,json=crlSources,proto3" json:"crl_sources,omitempty"`
+	Revocations   uint64   `protobuf:"varint,23,opt,name=revocations,proto3" json:"revocations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -229,6 +231,20 @@ func (x *Hub) GetPolicy() *Policy {
 		return x.Policy
 	}
 	return nil
+}
+
+func (x *Hub) GetCrlSources() []string {
+	if x != nil {
+		return x.CrlSources
+	}
+	return nil
+}
+
+func (x *Hub) GetRevocations() uint64 {
+	if x != nil {
+		return x.Revocations
+	}
+	return 0
 }
 
 // What is at its default is absent.
@@ -877,7 +893,9 @@ type Session struct {
 	Since         int64                  `protobuf:"fixed64,8,opt,name=since,proto3" json:"since,omitempty"`                                   // Unix time, nanoseconds
 	LastActivity  int64                  `protobuf:"fixed64,9,opt,name=last_activity,json=lastActivity,proto3" json:"last_activity,omitempty"` // absent: as since
 	Confirmed     bool                   `protobuf:"varint,10,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	Unended       string                 `protobuf:"bytes,14,opt,name=unended,proto3" json:"unended,omitempty"` // why it should have been ended, and could not be
+	Certificates  []byte                 `protobuf:"bytes,12,opt,name=certificates,proto3" json:"certificates,omitempty"` // revocation IDs of its path, 16 bytes each
+	Expires       int64                  `protobuf:"fixed64,13,opt,name=expires,proto3" json:"expires,omitempty"`         // Unix time, nanoseconds
+	Unended       string                 `protobuf:"bytes,14,opt,name=unended,proto3" json:"unended,omitempty"`           // why it should have been ended, and could not be
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -982,6 +1000,20 @@ func (x *Session) GetConfirmed() bool {
 	return false
 }
 
+func (x *Session) GetCertificates() []byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *Session) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
 func (x *Session) GetUnended() string {
 	if x != nil {
 		return x.Unended
@@ -993,7 +1025,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x0ehubgate.record\"\xcc\x05\n" +
+	"\frecord.proto\x12\x0ehubgate.record\"\x8f\x06\n" +
 	"\x03Hub\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
@@ -1016,7 +1048,10 @@ const file_record_proto_rawDesc = "" +
 	"\fanchor_facts\x18\x12 \x03(\v2\x1b.hubgate.record.AnchorFactsR\vanchorFacts\x12!\n" +
 	"\fproduct_plan\x18\x13 \x01(\tR\vproductPlan\x124\n" +
 	"\bproposal\x18\x14 \x01(\v2\x18.hubgate.record.ProposalR\bproposal\x12.\n" +
-	"\x06policy\x18\x15 \x01(\v2\x16.hubgate.record.PolicyR\x06policy\"\xc2\x02\n" +
+	"\x06policy\x18\x15 \x01(\v2\x16.hubgate.record.PolicyR\x06policy\x12\x1f\n" +
+	"\vcrl_sources\x18\x16 \x03(\tR\n" +
+	"crlSources\x12 \n" +
+	"\vrevocations\x18\x17 \x01(\x04R\vrevocations\"\xc2\x02\n" +
 	"\x06Policy\x12 \n" +
 	"\vconnections\x18\x01 \x01(\tR\vconnections\x12\x12\n" +
 	"\x04keys\x18\x02 \x01(\tR\x04keys\x12\x1e\n" +
@@ -1077,7 +1112,7 @@ const file_record_proto_rawDesc = "" +
 	"\tsubscribe\x18\x02 \x01(\v2\x16.hubgate.record.FilterR\tsubscribe\"8\n" +
 	"\x06Filter\x12\x16\n" +
 	"\x06reject\x18\x01 \x01(\bR\x06reject\x12\x16\n" +
-	"\x06topics\x18\x02 \x03(\tR\x06topics\"\xb3\x02\n" +
+	"\x06topics\x18\x02 \x03(\tR\x06topics\"\xf1\x02\n" +
 	"\aSession\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x1f\n" +
 	"\vdevice_name\x18\x02 \x01(\tR\n" +
@@ -1092,7 +1127,9 @@ const file_record_proto_rawDesc = "" +
 	"\x05since\x18\b \x01(\x10R\x05since\x12#\n" +
 	"\rlast_activity\x18\t \x01(\x10R\flastActivity\x12\x1c\n" +
 	"\tconfirmed\x18\n" +
-	" \x01(\bR\tconfirmed\x12\x18\n" +
+	" \x01(\bR\tconfirmed\x12\"\n" +
+	"\fcertificates\x18\f \x01(\fR\fcertificates\x12\x18\n" +
+	"\aexpires\x18\r \x01(\x10R\aexpires\x12\x18\n" +
 	"\aunended\x18\x0e \x01(\tR\aunendedB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
 
 var (
