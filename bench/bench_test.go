@@ -52,8 +52,26 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
+// TestPage holds the page to the figures that it is made of.
+func TestPage(t *testing.T) {
+	const dir = "../docs"
+	files, err := page(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 1+len(charts) {
+		t.Errorf("%d files of a page with %d charts", len(files), len(charts))
+	}
+	for name, want := range files {
+		have, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !bytes.Equal(have, want) {
+			t.Errorf("docs/%s is not what docs/performance.json gives (%v): go run ./bench -page docs", name, err)
+		}
+	}
+}
+
 func TestBadArguments(t *testing.T) {
-	for _, args := range [][]string{{"-run", "nothing like it"}, {"-serve", "nothing", "127.0.0.1:0", "127.0.0.1:0"}, {"-x"}, {"-rounds", "0"}, {"stray"}} {
+	for _, args := range [][]string{{"-run", "nothing like it"}, {"-serve", "nothing", "127.0.0.1:0", "127.0.0.1:0"}, {"-x"}, {"-rounds", "0"}, {"stray"}, {"-page", "."}} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
 			t.Errorf("%v: no error", args)
 		}

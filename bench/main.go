@@ -19,6 +19,7 @@ type options struct {
 	serve    string
 	run      string
 	json     string
+	page     string
 	hubgate  string
 	long     time.Duration
 	rounds   int
@@ -46,6 +47,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.BoolVar(&o.list, "list", false, "list the cases")
 	flags.StringVar(&o.run, "run", "", "only cases whose name contains one of these words, separated by commas")
 	flags.StringVar(&o.json, "json", "", "write the figures to this file, too; of cases that are not run it keeps what it holds")
+	flags.StringVar(&o.page, "page", "", "measure nothing: write the tables and charts of performance.md in this directory out of its performance.json")
 	flags.StringVar(&o.hubgate, "hubgate", "", "the binary to measure (default: one built from this source)")
 	flags.DurationVar(&o.long, "long", time.Second, "length of a round")
 	flags.IntVar(&o.rounds, "rounds", 7, "rounds of each server")
@@ -64,6 +66,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return errors.New("-rounds, -in-flight, -devices and -hubs are at least 1, -scale at least 100, -long at least 10ms")
 	case o.serve != "" && flags.NArg() == 2:
 		return serve(ctx, o.serve, flags.Arg(0), flags.Arg(1))
+	case o.page != "":
+		return writePage(o.page)
 	case o.list:
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, c := range cases {
@@ -110,7 +114,7 @@ func measure(ctx context.Context, o options, out, progress io.Writer) error {
 }
 
 // keep writes the results to the file, in place of what it holds of the same
-// cases: some of them are not measured as often as others.
+// cases, in the order of the table: some of them are not measured as often as others.
 func keep(file string, results []result) error {
 	all, err := read(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -123,6 +127,8 @@ func keep(file string, results []result) error {
 			all = append(all, r)
 		}
 	}
+	order := func(r result) int { return slices.IndexFunc(cases, func(c benchCase) bool { return c.name == r.Case }) }
+	slices.SortFunc(all, func(a, b result) int { return order(a) - order(b) })
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return err

@@ -75,7 +75,7 @@ func reloads(ctx context.Context, w *world, r *result) error {
 	}
 	r.What = fmt.Sprintf("%s; it declares %d hubs", r.What, declaredHubs+1)
 	r.Columns, r.Rows = []string{"p50 µs", "p99 µs", "p99.9 µs", "reloads"}, rowsOf(sides)
-	r.Targets = []target{ratio("p50 µs", sides[0], sides[1]).atMost(1.1), ratio("p99 µs", sides[0], sides[1])}
+	r.Targets = []target{ratio("p50 µs", sides[0], sides[1]).atMost(1.1), ratio("p99 µs", sides[0], sides[1]).atMost(1.1)}
 	return nil
 }
 

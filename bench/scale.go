@@ -29,20 +29,24 @@ func scale(ctx context.Context, w *world, r *result) error {
 	}
 	r.What = fmt.Sprintf("%s: %d devices, %d hubs; %d, %d", r.What, w.scale, w.scale/devicesPerHub, smallDevices, smallDevices/devicesPerHub)
 	r.Columns = []string{cpuPerCheck, allocsPerCheck, checksPerSec, "Redis B/device"}
-	var sides []*side
-	var memory []float64
-	for _, store := range []struct {
+	stores := []struct {
 		name    string
 		devices int
-	}{{"small", smallDevices}, {"large", w.scale}} {
-		url, err := w.startRedis(ctx, generatorCPU())
-		if err != nil {
+		url     string
+	}{{name: "small", devices: smallDevices}, {name: "large", devices: w.scale}}
+	var memory []float64
+	for i := range stores {
+		s := &stores[i]
+		if s.url, err = w.startRedis(ctx, generatorCPU()); err != nil {
 			return err
 		}
-		if memory, err = w.fill(ctx, url, store.devices); err != nil {
+		if memory, err = w.fill(ctx, s.url, s.devices); err != nil {
 			return err
 		}
-		s, err := w.startHubgate(ctx, hubgateSpec{name: "scale-" + store.name, store: url})
+	}
+	var sides []*side
+	for _, store := range stores {
+		s, err := w.startHubgate(ctx, hubgateSpec{name: "scale-" + store.name, store: store.url})
 		if err != nil {
 			return err
 		}
