@@ -10,7 +10,7 @@ GO ?= go
 # Tests start real servers; a few packages at a time is right for two cores.
 TESTFLAGS ?= -race
 
-.PHONY: demo build tools module test soak bench bench-module fuzz lint deps clean
+.PHONY: demo build tools module test soak bench bench-page bench-module fuzz lint deps clean
 
 demo: ## real devices come to life: hubgate, Envoy, an MQTT broker, a backend
 	@$(GO) run ./cmd/hubgate demo $(DEMOFLAGS)
@@ -30,6 +30,10 @@ soak: deps tools ## the long loops; run before a release
 bench: deps ## hubgate beside a stock server, then the parts: the decision path and the stores
 	$(GO) run ./bench
 	$(GO) test -run '^$$' -bench . -benchmem ./trust/... ./provision/... ./authz/...
+
+bench-page: deps ## measure anew what docs/performance.md shows
+	$(GO) run ./bench -json docs/performance.json
+	$(GO) run ./bench -page docs
 
 bench-module: deps ## an Envoy with the library beside one without it
 	$(GO) test -run '^$$' -bench Module -benchtime 1x ./e2e/sessions

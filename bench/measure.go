@@ -48,11 +48,12 @@ func (l *load) close() {
 
 // closed keeps the server busy for that long.
 func (l *load) closed(ctx context.Context, inFlight int, long time.Duration) (sample, error) {
-	cpu, err := l.server.cpu()
+	// Asking for its allocations costs the server time, too.
+	allocs, err := l.server.mallocs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	allocs, err := l.server.mallocs(ctx)
+	cpu, err := l.server.cpu()
 	if err != nil {
 		return nil, err
 	}
