@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -119,6 +120,10 @@ func networkOf(a netip.Addr) netip.Prefix {
 // note notes a refusal. It does no I/O.
 func (n *denials) note(hub HubID, hubName string, source netip.Addr, d Decision) {
 	what := denial{hubName, d.Device, d.DeviceName, source, d.ID, d.Detail}
+	// A fold keeps it for long, and a device may have had a say in its length.
+	if most := maxDetail * utf8.UTFMax; len(what.detail) > most {
+		what.detail = strings.Clone(what.detail[:most])
+	}
 	key := foldKey{hub, d.Reason, networkOf(source)}
 	now := n.now()
 	n.mu.Lock()

@@ -49,6 +49,11 @@ type GateConfig struct {
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
 	// fifth as many refusals are kept.
 	CachedVerdicts int
+	// MaxInFlight is how many checks the edges let in at once. Half of them may be
+	// of devices that are not recognised, and a quarter may create one; those
+	// beyond are refused as overloaded, so that a flood of strangers leaves room
+	// for the devices that are known. 0: DefaultMaxInFlight.
+	MaxInFlight int
 	// LogAll logs every decision. Else those that may come in floods are logged
 	// in part: 10 a second about known devices, 200 about denials and as many
 	// about faults.
@@ -61,6 +66,9 @@ type GateConfig struct {
 
 // DefaultOutageWindow is the outage window of a GateConfig that has none.
 const DefaultOutageWindow = 10 * time.Minute
+
+// DefaultMaxInFlight is GateConfig.MaxInFlight where that is 0.
+const DefaultMaxInFlight = 1024
 
 // Gate decides who connects. Its methods are safe for concurrent use.
 type Gate struct {
@@ -80,6 +88,8 @@ type Gate struct {
 	denials  *denials // nil: none are told
 	hook     Hook
 	learning singleflight.Group
+	// unrecognised and creating bound the checks that do what their names say.
+	unrecognised, creating room
 
 	hubLocks []sync.Mutex // by partition
 
@@ -107,6 +117,9 @@ func NewGate(c GateConfig) (*Gate, error) {
 	}
 	if c.CachedVerdicts == 0 {
 		c.CachedVerdicts = 50_000
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = DefaultMaxInFlight
 	}
 	if c.OutageWindow == 0 {
 		c.OutageWindow = DefaultOutageWindow
@@ -144,6 +157,9 @@ func NewGate(c GateConfig) (*Gate, error) {
 		lines:    newDecisionLines(c.LogAll),
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
+
+		unrecognised: newRoom(c.MaxInFlight / 2),
+		creating:     newRoom(c.MaxInFlight / 4),
 	}
 	if c.Denials != nil {
 		g.denials = newDenials(c)
@@ -198,7 +214,13 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 			d, decided = Decide(f)
 		}
 		if !decided { // all but the hooks let the device be created
-			f.Asked = g.ask(ctx, f, d, id)
+			if !g.creating.enter() {
+				return crowded(d)
+			}
+			func() {
+				defer g.creating.leave()
+				f.Asked = g.ask(ctx, f, d, id)
+			}()
 			d, _ = Decide(f)
 		}
 		if d.Reason == DeviceKeyChanged && !c.DryRun {
@@ -237,6 +259,13 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 	if r, m := g.recognize(ctx, f); r != nil {
 		h = r.hub
 	} else {
+		if !c.DryRun {
+			if !g.unrecognised.enter() {
+				f.Connection.Problem = &Problem{Overloaded, "half of what authz.max_in_flight allows are checks of devices that are not recognised"}
+				return f, nil
+			}
+			defer g.unrecognised.leave()
+		}
 		generation := g.hubs.generation.Load() // before anything is looked up in it
 		if c.Evidence != nil {
 			c.Evidence.Read(&f.Connection)
@@ -346,6 +375,10 @@ func noAnswer(err error) bool {
 // create creates the device. It returns true if the hub changed meanwhile, so
 // that the check has to be decided anew.
 func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Decision, bool) {
+	if !g.creating.enter() {
+		return crowded(d), false
+	}
+	defer g.creating.leave()
 	device := newDevice(f.Hub.ID, d.DeviceName, f.Path, f.Connection.Source, f.Now)
 	mark := g.devices.reading(device.ID)
 	start := time.Now()

@@ -162,7 +162,7 @@ func (s *server) make() (err error) {
 		return err
 	}
 	s.gate, err = provision.NewGate(provision.GateConfig{
-		Store: s.store, Domain: s.config.Domain, Logger: s.log, LogAll: s.config.Log.AllChecks, Registerer: registry,
+		Store: s.store, MaxInFlight: s.config.Authz.MaxInFlight, Domain: s.config.Domain, Logger: s.log, LogAll: s.config.Log.AllChecks, Registerer: registry,
 		Sessions: s.tracker, Changes: s.tracker, OutageWindow: s.config.Authz.OutageWindow,
 		Hook: admission.New(admission.Config{
 			CAFile: s.config.Admission.HookCA, SecretFile: s.config.Admission.HookSecretFile, Networks: s.config.Admission.HookNetworks,
