@@ -8,7 +8,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/hubgate/hubgate/provision"
@@ -62,7 +61,7 @@ func (c *checker) check(ctx context.Context, t *translation) (r reply, err error
 			r, err = c.panicked(ctx, &t.q, p), nil
 		}
 	}()
-	t.md, _ = metadata.FromIncomingContext(ctx)
+	t.md = metadataOf(ctx)
 	var conn provision.Connection
 	select {
 	case c.slots <- struct{}{}:

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -109,6 +110,8 @@ func New(c Config) (*Server, error) {
 		grpc.StreamInterceptor(s.endWithDrain),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.NumStreamWorkers(streamWorkers),
+		grpc.InTapHandle(withMetadata),
+		experimental.BufferPool(new(buffers)),
 	}
 	if c.TLS.Enabled() {
 		config, err := tlsfiles.Server(c.TLS)
