@@ -40,6 +40,7 @@ func TestDecideOneConnection(t *testing.T) {
 		h.Policy.Connections = tt.policy
 		f := &provision.Facts{
 			Connection: provision.Connection{Protocol: provision.TCP, TLS: true, Leaf: []byte("leaf")},
+			Rules:      must[*provision.Rules](t)(provision.NewRules(h)),
 			Hub:        &h, Identity: identity, Looked: true, Device: tt.device, Sought: tt.sought, Other: tt.other, OtherErr: tt.err,
 		}
 		d, decided := provision.Decide(f)
