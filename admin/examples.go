@@ -38,6 +38,15 @@ var (
 
 	exampleKey = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
+	exampleRevocation = Revocation{
+		ID: "6d1f0a2c9be34d5e8a7b61c0d2f3e495", Serial: "3a1f", Issuer: exampleKey, Reason: "stolen", By: "ci", At: exampleTime,
+	}
+
+	exampleCRL = CRL{
+		Issuer: exampleKey, Name: "CN=Factory Line 1", Number: "42", ThisUpdate: exampleTime, NextUpdate: exampleTime.AddDate(0, 0, 7),
+		Current: true, Entries: 3, AddedAt: exampleTime, Sources: []string{"https://ca.example.com/line-1.crl"},
+	}
+
 	exampleDevice = Device{
 		ID: "5f3a9c1e-1c7b-8a52-b0d4-3e9a51c0f7aa", HubID: exampleHub.ID, Name: "SN-0001",
 		Description: "Auto-provisioned by 192.0.2.7", Status: "enabled", Enabled: true, ProvisionedFrom: "192.0.2.7",

@@ -125,6 +125,8 @@ var variables = map[string]string{
 	"device":      "ID or name of the device.",
 	"fingerprint": "SHA-256 of the certificate, 64 hexadecimal digits.",
 	"token":       "ID of the token.",
+	"revocation":  "ID of the revocation, 32 hexadecimal digits.",
+	"issuer":      "SHA-256 of the issuer's key, 64 hexadecimal digits.",
 }
 
 func (d description) add(r route) {

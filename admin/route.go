@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -26,6 +27,8 @@ type route struct {
 	// body and answer are examples; their types are the schemas. Without a
 	// body, nil; without an answer, nil and 204.
 	body, answer any
+	// largest bounds the body, in bytes; 0: maxBody.
+	largest int64
 	// status is that of success, 0: 200, or 204 without an answer.
 	status int
 	// Exactly one of serve and stream answers. A stream writes the response
@@ -144,7 +147,7 @@ func (s *Server) answer(e route) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(e.largest, maxBody))
 		value, err := e.serve(r.WithContext(ctx))
 		switch {
 		case err != nil:

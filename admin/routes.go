@@ -22,6 +22,7 @@ func (s *Server) table() []route {
 		s.metaRoutes(),
 		s.hubRoutes(),
 		s.trustRoutes(),
+		s.revocationRoutes(),
 		s.deviceRoutes(),
 		s.transferRoutes(),
 		s.sessionRoutes(),

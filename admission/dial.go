@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"syscall"
+
+	"github.com/hubgate/hubgate/events/endpoint"
 )
 
 // dialTLS connects to a hook, if it is where hooks may be.
@@ -48,25 +50,8 @@ func (h *Hooks) permits(a netip.Addr) error {
 	if slices.ContainsFunc(h.config.Networks, func(n netip.Prefix) bool { return n.Contains(a) }) {
 		return nil
 	}
-	public := a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(notPublic, func(n netip.Prefix) bool { return n.Contains(a) })
-	if !public {
+	if !endpoint.Public(a) {
 		return fmt.Errorf("%s is not public, and in none of admission.hook_networks", a)
 	}
 	return nil
-}
-
-// notPublic are the networks that IsGlobalUnicast and IsPrivate do not know to
-// be somebody's own, or lead to such: of IANA's special-purpose registries.
-var notPublic = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"),  // carriers'; some clouds' metadata
-	netip.MustParsePrefix("192.0.0.0/24"),   // protocol assignments
-	netip.MustParsePrefix("198.18.0.0/15"),  // benchmarks
-	netip.MustParsePrefix("240.0.0.0/4"),    // reserved
-	netip.MustParsePrefix("::/96"),          // IPv4 in IPv6, old
-	netip.MustParsePrefix("64:ff9b::/96"),   // IPv4 behind a translator
-	netip.MustParsePrefix("64:ff9b:1::/48"), // the same, locally
-	netip.MustParsePrefix("2001::/23"),      // protocol assignments, Teredo
-	netip.MustParsePrefix("2002::/16"),      // 6to4
-	netip.MustParsePrefix("fec0::/10"),      // site-local
 }

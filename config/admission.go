@@ -17,8 +17,8 @@ type Admission struct {
 	HookNetworks []netip.Prefix
 }
 
-// maxHookNetworks is more networks than anybody has.
-const maxHookNetworks = 64
+// maxNetworks is more networks than anybody has.
+const maxNetworks = 64
 
 func (l *loader) admission(top *section) Admission {
 	s := top.sub("admission", "hook_ca_file", "hook_secret_file", "hook_networks")
@@ -38,18 +38,25 @@ func (l *loader) admission(top *section) Admission {
 			s.problem("hook_ca_file", "%s holds no certificate in PEM form", file)
 		}
 	}
-	networks, _ := s.items("hook_networks")
-	if len(networks) > maxHookNetworks {
-		s.problem("hook_networks", "%d of them are too many: %d are possible", len(networks), maxHookNetworks)
-		return a
+	a.HookNetworks = l.networks(s, "hook_networks")
+	return a
+}
+
+// networks returns a list of networks.
+func (l *loader) networks(s *section, key string) []netip.Prefix {
+	items, _ := s.items(key)
+	if len(items) > maxNetworks {
+		s.problem(key, "%d of them are too many: %d are possible", len(items), maxNetworks)
+		return nil
 	}
-	for _, n := range networks {
+	var all []netip.Prefix
+	for _, n := range items {
 		p, err := netip.ParsePrefix(n.value)
 		if err != nil || p != p.Masked() || p.Addr().Is4In6() {
 			l.add(n.line, n.key, "%q is no network: write its first address and its length, such as 10.1.0.0/16", n.value)
 			continue
 		}
-		a.HookNetworks = append(a.HookNetworks, p)
+		all = append(all, p)
 	}
-	return a
+	return all
 }

@@ -52,6 +52,7 @@ type Config struct {
 	Log        Log
 	Events     Events
 	Admission  Admission
+	CRL        CRL
 	// Hubs are the declared hubs.
 	Hubs []provision.Hub
 
@@ -204,7 +205,7 @@ func (l *loader) parse(data []byte) *Config {
 		return nil
 	}
 	top := l.section(root, "", "domain", "store", "store_password_file", "store_ca_file", "redis", "partitions",
-		"authz", "link", "admin", "broker_auth", "metrics", "log", "events", "admission", "hubs")
+		"authz", "link", "admin", "broker_auth", "metrics", "log", "events", "admission", "crl", "hubs")
 	return l.config(top)
 }
 
@@ -222,6 +223,7 @@ func (l *loader) config(top *section) *Config {
 	c.Log = l.log(top)
 	c.Events = l.events(top)
 	c.Admission = l.admission(top)
+	c.CRL = l.crl(top)
 	c.Hubs = l.hubs(top)
 	return c
 }

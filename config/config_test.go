@@ -124,6 +124,7 @@ func TestFull(t *testing.T) {
 				TLS: ClientTLS{CA: dir + "/envoy-ca.pem"}, Severity: provision.SeverityError, Timeout: 3 * time.Second,
 			}},
 		},
+		CRL: CRL{Refresh: 10 * time.Minute, Networks: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}},
 		Admission: Admission{
 			HookCA: dir + "/envoy-ca.pem", HookSecretFile: dir + "/hook.secret",
 			HookNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/48")},
@@ -133,6 +134,7 @@ func TestFull(t *testing.T) {
 				ID: provision.DeclaredHubID("factory"), Name: "factory", Declared: "testdata/full.yaml",
 				AutoProvisioning: true, UnicodeNames: true,
 				Anchors: ders(t, "factory-ca.pem"), Intermediates: ders(t, "vendor-line.pem"),
+				CRLSources: []string{dir + "/vendor-line.crl", "http://ca.example.com/factory.crl"},
 				Policy: provision.Policy{
 					Connections: provision.Reject, Keys: provision.PinKeys, Revocation: provision.RefuseUnlisted,
 					MaxDevices: 500, FirstConnectionsPerSecond: 20, MaxSessionAge: 24 * time.Hour, NoOutage: true,

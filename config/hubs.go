@@ -7,7 +7,7 @@ import (
 	"github.com/hubgate/hubgate/provision"
 )
 
-var hubKeys = []string{"id", "name", "enabled", "auto_provisioning", "sni_only", "unicode_names", "trust_anchors", "intermediates", "policy"}
+var hubKeys = []string{"id", "name", "enabled", "auto_provisioning", "sni_only", "unicode_names", "trust_anchors", "intermediates", "crls", "policy"}
 
 // declared is a hub of the file while it is read: where its parts stand, and
 // which fields are unfit already, so that nothing is reported twice.
@@ -48,6 +48,7 @@ func (l *loader) hub(s *section) (provision.Hub, declared) {
 		SNIOnly:          s.boolean("sni_only", false),
 		UnicodeNames:     s.boolean("unicode_names", false),
 	}
+	h.CRLSources = l.crlSources(s)
 	h.Policy = l.policy(s.sub("policy", policyKeys...), &place)
 	h.ID = provision.DeclaredHubID(h.Name)
 	if h.Name == "" {

@@ -277,6 +277,7 @@ func needRestart(before, after *Config) []string {
 		"admin.region":         before.Admin.Region != after.Admin.Region,
 		"admin.rate":           before.Admin.Rate != after.Admin.Rate,
 		"admin.failures":       before.Admin.Failures != after.Admin.Failures,
+		"crl":                  !reflect.DeepEqual(before.CRL, after.CRL),
 		"broker_auth.listen":   before.BrokerAuth.Listen != after.BrokerAuth.Listen,
 		"broker_auth.tls":      !sameFiles(before.BrokerAuth.TLS, after.BrokerAuth.TLS),
 		"broker_auth.username": before.BrokerAuth.Username != after.BrokerAuth.Username,

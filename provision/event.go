@@ -81,6 +81,11 @@ const (
 	AnchorRemoved       Act = "anchor_removed"
 	IntermediatesAdded  Act = "intermediates_added"
 	IntermediateRemoved Act = "intermediate_removed"
+	// What is revoked on a hub was changed.
+	Revoked    Act = "revoked"
+	Unrevoked  Act = "unrevoked"
+	CRLAdded   Act = "crl_added"
+	CRLRemoved Act = "crl_removed"
 )
 
 // sentences tell of acts that are not told by "was" and the act.
@@ -96,6 +101,10 @@ var sentences = map[Act]string{
 	AnchorRemoved:       "trust anchor was removed",
 	IntermediatesAdded:  "intermediates were added",
 	IntermediateRemoved: "intermediate was removed",
+	Revoked:             "certificate was revoked",
+	Unrevoked:           "revocation of a certificate was lifted",
+	CRLAdded:            "certificate revocation list was added",
+	CRLRemoved:          "certificate revocation list was removed",
 }
 
 func (a Act) message(object ObjectType) string {
@@ -139,6 +148,10 @@ const (
 	ReasonSessionNotEnded = "session_not_ended"
 	// ReasonEventsLost: retention took events before a sink had them.
 	ReasonEventsLost = "events_lost"
+	// ReasonCRLUnavailable: a source of CRLs gave none. It is a hub's event.
+	ReasonCRLUnavailable = "crl_unavailable"
+	// ReasonCRLOverdue: the next list of an issuer is due. It is a hub's event.
+	ReasonCRLOverdue = "crl_overdue"
 	// ReasonPing: somebody tries whether events arrive.
 	ReasonPing = "ping"
 )
@@ -151,6 +164,14 @@ func PlatformEvent(reason string, severity Severity, message string, count int, 
 		ID: newID(), SpecVersion: eventSpecVersion, Time: now, Severity: severity,
 		ObjectType: ObjectHub, ObjectID: HubID{}.String(), Message: message, Reason: reason, Count: count,
 	}
+}
+
+// HubFailure is an event of something that went wrong about a hub, and that no
+// check raised.
+func HubFailure(h Hub, reason, message string, now time.Time) Event {
+	e := PlatformEvent(reason, SeverityError, message, 1, now)
+	e.Hub, e.ObjectID, e.ObjectName = h.ID, h.ID.String(), h.Name
+	return e
 }
 
 // boundEvent tells that a device was bound to its certificate, or to another one

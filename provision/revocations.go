@@ -1,9 +1,11 @@
 package provision
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/big"
+	"net/url"
 	"slices"
 	"time"
 
@@ -127,4 +129,30 @@ func (r *Revocations) PutCRL(c *trust.CRL, source string, now time.Time) error {
 	}
 	r.CRLs[c.Issuer] = stored
 	return nil
+}
+
+// CheckCRLURL says what is wrong with an address of a CRL. It may be of http, as
+// CRLs are signed.
+func CheckCRLURL(text string) error {
+	const most = 1024
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" || len(text) > most:
+		return fmt.Errorf("%q is no address of a CRL: write http://host/path or https://host/path", text)
+	case u.User != nil:
+		return fmt.Errorf("the address of a CRL at %s holds credentials: CRLs are public", u.Host)
+	}
+	return nil
+}
+
+// Authorities are the CAs that a hub knows: its anchors, its intermediates, and
+// what it has learned.
+func (h Hub) Authorities(learned [][]byte) []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, der := range slices.Concat(h.Anchors, h.Intermediates, learned) {
+		if c, err := x509.ParseCertificate(der); err == nil { // what is learned may be of another version
+			all = append(all, c)
+		}
+	}
+	return all
 }

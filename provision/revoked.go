@@ -67,6 +67,26 @@ func (h *Hub) hasListFrom(source string) bool {
 	return there
 }
 
+// List is what is known of an issuer's CRL in force.
+type List struct {
+	Issuer     trust.KeyHash
+	Name       string
+	Digest     trust.Fingerprint
+	NextUpdate time.Time
+}
+
+// Lists are the CRLs in force on a hub of the Gate's, in no order.
+func (h Hub) Lists() []List {
+	if h.revoked == nil {
+		return nil
+	}
+	var all []List
+	for issuer, l := range h.revoked.lists {
+		all = append(all, List{issuer, l.name, l.digest, l.due})
+	}
+	return all
+}
+
 // readRevoked reads what is revoked on a hub, unless what is in force here is
 // that already. Lists that are known are not read again.
 func (g *Gate) readRevoked(ctx context.Context, h Hub) (*revoked, error) {

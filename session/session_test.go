@@ -69,6 +69,18 @@ func TestEnds(t *testing.T) {
 		{provision.EndAnchorRemoved, link.NotAuthorized, func(f *fleet, _ *chip) {
 			f.edit(func(h *provision.Hub) { h.Anchors, h.AutoProvisioning = nil, false })
 		}},
+		{provision.EndRevoked, link.NotAuthorized, func(f *fleet, d *chip) {
+			err := f.r.store.UpdateRevocations(t.Context(), d.Hub, func(r *provision.Revocations) error {
+				return r.Revoke(provision.Revocation{Key: leafKey})
+			}, func(h provision.Hub) provision.Event { return provision.Revoked.OnHub(h, time.Now()) })
+			if err != nil {
+				t.Error(err)
+			}
+		}},
+		{provision.EndTooOld, link.MaximumConnectTime, func(f *fleet, _ *chip) {
+			f.r.clock.forward(2 * time.Minute)
+			f.edit(func(h *provision.Hub) { h.Policy.MaxSessionAge = time.Minute })
+		}},
 		{provision.EndHubGone, link.NotAuthorized, func(f *fleet, _ *chip) {
 			if err := f.r.store.DeleteHub(t.Context(), f.hub.ID, provision.Deleted.OnHub(f.hub, time.Now())); err != nil {
 				t.Error(err)

@@ -36,6 +36,7 @@ type Store interface {
 	Hub(ctx context.Context, id provision.HubID) (provision.Hub, error)
 	Hubs(ctx context.Context, partition int) ([]provision.StoredHub, error)
 	Learned(ctx context.Context, hub provision.HubID) ([][]byte, error)
+	Revocations(ctx context.Context, hub provision.HubID) (provision.Revocations, error)
 	Device(ctx context.Context, hub provision.HubID, name string) (provision.Device, error)
 	CreateDevice(ctx context.Context, c provision.Creation) (provision.Device, bool, error)
 	DeviceSessions(ctx context.Context, hub provision.HubID, device provision.DeviceID) ([]provision.Session, error)

@@ -49,7 +49,9 @@ const (
 	ChallengeNotYetValid Code = "challenge_not_yet_valid"
 	ChallengeTooLong     Code = "challenge_too_long"
 
-	// NotUsable: a certificate that cannot be an intermediate of the hub.
+	// Outdated: a CRL that is older than the one in force.
+	Outdated Code = "outdated"
+	// NotUsable: a CRL, or a certificate that cannot be an intermediate of the hub.
 	NotUsable Code = "not_usable"
 )
 

@@ -41,6 +41,8 @@ func newRoot(std streams) *cobra.Command {
 		newHub(std),
 		newAnchor(std),
 		newIntermediate(std),
+		newCert(std),
+		newCRL(std),
 		newDevice(std),
 		newSession(std),
 		newEvent(std),

@@ -22,6 +22,7 @@ import (
 	"github.com/hubgate/hubgate/authz"
 	"github.com/hubgate/hubgate/brokerauth"
 	"github.com/hubgate/hubgate/config"
+	"github.com/hubgate/hubgate/crl"
 	"github.com/hubgate/hubgate/events"
 	"github.com/hubgate/hubgate/internal/tlsfiles"
 	"github.com/hubgate/hubgate/provision"
@@ -105,6 +106,7 @@ type server struct {
 	gate    *provision.Gate
 	tracker *session.Tracker
 	fleet   *fleet.Fleet
+	crls    *crl.Fetcher
 	watcher *config.Watcher
 	authz   *authz.Server
 	broker  *brokerauth.Server // nil: off
@@ -176,6 +178,11 @@ func (s *server) make() (err error) {
 		return err
 	}
 	if s.fleet, err = fleet.New(fleet.Config{Gate: s.gate, Store: s.store, Logger: s.log}); err != nil {
+		return err
+	}
+	if s.crls, err = crl.New(crl.Config{
+		Gate: s.gate, Store: s.store, Refresh: s.config.CRL.Refresh, Networks: s.config.CRL.Networks, Logger: s.log, Registerer: registry,
+	}); err != nil {
 		return err
 	}
 	s.probes = &probes{registry: registry, ready: s.gate.Ready, log: s.log}
@@ -282,6 +289,7 @@ func (s *server) run(ctx context.Context) error {
 		start(s.events.Run)
 		start(s.gate.Run)
 		start(s.fleet.Run)
+		start(s.crls.Run)
 		start(func(ctx context.Context) error { return s.tracker.Run(ctx, s.gate) })
 		start(s.watcher.Run)
 		start(s.followReadiness)

@@ -51,7 +51,7 @@ func TestMistakes(t *testing.T) {
 		err  string
 	}{
 		{[]string{"bogus"}, 2, "hubgate: unknown command \"bogus\"\nSee `hubgate --help`.\n"},
-		{[]string{"serv"}, 2, "hubgate: unknown command \"serv\": did you mean serve?\nSee `hubgate --help`.\n"},
+		{[]string{"serv"}, 2, "hubgate: unknown command \"serv\": did you mean serve or cert?\nSee `hubgate --help`.\n"},
 		{[]string{"device", "ls"}, 2, "hubgate: unknown command \"ls\": did you mean list?\nSee `hubgate device --help`.\n"},
 		{[]string{"device", "list"}, 2, "hubgate: 0 arguments given, wanted: HUB\nSee `hubgate device list --help`.\n"},
 		{[]string{"version", "now"}, 2, "hubgate: 1 arguments given, wanted: no arguments\nSee `hubgate version --help`.\n"},

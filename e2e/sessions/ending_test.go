@@ -12,13 +12,17 @@ import (
 	"github.com/hubgate/hubgate/envoy/module/link"
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
-// causes are why connections end, with what a client of MQTT 5 is told.
-var causes = map[string]struct {
+// cause is one reason why connections end.
+type cause struct {
 	code byte
 	act  func(testing.TB, *device)
-}{
+}
+
+// causes are why connections end, with what a client of MQTT 5 is told.
+var causes = map[string]cause{
 	"device disabled":     {link.AdministrativeAction, func(t testing.TB, d *device) { d.disable(t) }},
 	"device deleted":      {link.NotAuthorized, func(t testing.TB, d *device) { d.delete(t) }},
 	"hubgate session end": {link.AdministrativeAction, func(t testing.TB, d *device) { d.order(t) }},
@@ -28,6 +32,20 @@ var causes = map[string]struct {
 	"anchor removed": {link.NotAuthorized, func(t testing.TB, d *device) {
 		other := must(pki.NewRoot("Another root"))(t)
 		d.fleet.edit(t, func(h *provision.Hub) { h.Anchors = [][]byte{other.Certificate.Raw} })
+	}},
+	"certificate revoked": {link.NotAuthorized, func(t testing.TB, d *device) {
+		d.fleet.revoke(t, d.fleet.line.Certificate, d.identity.Certificate)
+	}},
+	"intermediate revoked": {link.NotAuthorized, func(t testing.TB, d *device) {
+		d.fleet.revoke(t, d.fleet.root.Certificate, d.fleet.line.Certificate)
+	}},
+	"key revoked": {link.NotAuthorized, func(t testing.TB, d *device) {
+		d.fleet.changeRevoked(t, func(r *provision.Revocations) error {
+			return r.Revoke(provision.Revocation{Key: trust.KeyHashOf(d.identity.Certificate), At: time.Now()})
+		})
+	}},
+	"listed in a CRL": {link.NotAuthorized, func(t testing.TB, d *device) {
+		d.fleet.putCRL(t, d.fleet.line, d.identity.Certificate)
 	}},
 	"hub deleted": {link.NotAuthorized, func(t testing.TB, d *device) {
 		hub := d.fleet.hub

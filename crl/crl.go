@@ -1,0 +1,328 @@
+// Package crl gets the certificate revocation lists of hubs from where their
+// owners say: files and addresses.
+//
+// It exists because a list is of use only while it is current. Each process reads
+// every source of every hub again and again, earlier where the next list is due,
+// and hands what it got to the store, where a list takes the place of the one
+// before in one step, for all processes. So a source that gives an old list, or
+// none, takes nothing away, here or elsewhere.
+//
+// What certificates themselves name as their distribution points is never asked:
+// whoever made a certificate would choose what hubgate connects to.
+package crl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
+)
+
+// DefaultRefresh is how often a source is asked, unless the configuration says
+// otherwise.
+const DefaultRefresh = time.Hour
+
+const (
+	// look is how often it is looked whether a source is to be asked.
+	look = time.Second
+	// retryAfter is the longest pause after a source that failed.
+	retryAfter = time.Minute
+	// soonest is the shortest pause before a list that is about to be overdue is
+	// looked for again.
+	soonest = 30 * time.Second
+	// timeout bounds the reading of one source.
+	timeout = 30 * time.Second
+	// readers bounds the sources that are read at once, each of which may take
+	// tens of megabytes.
+	readers = 4
+)
+
+// Gate tells of the hubs in force; *provision.Gate is one.
+type Gate interface {
+	Hubs() []provision.Hub
+	Refresh(ctx context.Context, id provision.HubID) error
+}
+
+// Store keeps the lists. See provision.Store and provision.HubRegistry.
+type Store interface {
+	Partitions() int
+	Learned(ctx context.Context, hub provision.HubID) ([][]byte, error)
+	Revocations(ctx context.Context, hub provision.HubID) (provision.Revocations, error)
+	UpdateRevocations(ctx context.Context, id provision.HubID, change func(*provision.Revocations) error, event func(provision.Hub) provision.Event) error
+	AppendEvents(ctx context.Context, partition int, events []provision.Event) error
+}
+
+// Config is what a Fetcher is made of. Gate and Store are required.
+type Config struct {
+	Gate  Gate
+	Store Store
+	// Refresh is how often a source is asked. 0: DefaultRefresh.
+	Refresh time.Duration
+	// Networks are those of this machine or its neighbourhood that addresses set
+	// through the API may lead to. Without any they lead to public ones only. A
+	// declared hub's lead anywhere.
+	Networks []netip.Prefix
+	// Logger. Nil: slog.Default.
+	Logger *slog.Logger
+	// Registerer gets the metrics. Nil: none are registered.
+	Registerer prometheus.Registerer
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Fetcher gets lists. Its zero value is of no use.
+type Fetcher struct {
+	config  Config
+	log     *slog.Logger
+	now     func() time.Time
+	reader  *reader
+	fetched *prometheus.CounterVec
+	due     *dueMetric
+
+	mu      sync.Mutex
+	sources map[source]*state
+	overdue map[overdue]struct{} // what was told of
+}
+
+// source is where one hub's lists come from.
+type source struct {
+	hub  provision.HubID
+	text string
+}
+
+// state is what is known of a source.
+type state struct {
+	next    time.Time // when it is asked again
+	working bool
+	failure string // what was told last, "" after a success
+}
+
+// overdue is a list of which the next is due.
+type overdue struct {
+	hub    provision.HubID
+	digest trust.Fingerprint
+}
+
+// New makes a Fetcher. Nothing runs before Run.
+func New(c Config) (*Fetcher, error) {
+	if c.Gate == nil || c.Store == nil {
+		return nil, errors.New("crl: needs a gate and a store")
+	}
+	if c.Refresh == 0 {
+		c.Refresh = DefaultRefresh
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	f := &Fetcher{
+		config: c, log: c.Logger, now: c.Now, reader: newReader(c.Networks),
+		fetched: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hubgate_crl_fetches_total",
+			Help: "Readings of sources of certificate revocation lists, by result: new, unchanged, failed.",
+		}, []string{"result"}),
+		due:     newDueMetric(),
+		sources: make(map[source]*state), overdue: make(map[overdue]struct{}),
+	}
+	for _, result := range []string{"new", "unchanged", "failed"} {
+		f.fetched.WithLabelValues(result)
+	}
+	if err := errors.Join(c.Registerer.Register(f.fetched), c.Registerer.Register(f.due)); err != nil {
+		return nil, fmt.Errorf("crl: metrics: %w", err)
+	}
+	return f, nil
+}
+
+// Run gets lists until the context ends, and returns its error.
+func (f *Fetcher) Run(ctx context.Context) error {
+	var working sync.WaitGroup
+	defer working.Wait()
+	slots := make(chan struct{}, readers)
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		hubs := f.config.Gate.Hubs()
+		for _, w := range f.ready(hubs) {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			working.Go(func() {
+				defer func() { <-slots }()
+				f.fetch(ctx, w.hub, w.source)
+			})
+		}
+		f.watch(ctx, hubs)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// work is a source to ask.
+type work struct {
+	hub    provision.Hub
+	source source
+}
+
+// ready returns the sources that are to be asked now, and forgets those that are
+// no longer any.
+func (f *Fetcher) ready(hubs []provision.Hub) []work {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	configured := make(map[source]struct{})
+	var all []work
+	for _, h := range hubs {
+		for _, text := range h.CRLSources {
+			s := source{h.ID, text}
+			configured[s] = struct{}{}
+			known := f.sources[s]
+			if known == nil {
+				known = new(state)
+				f.sources[s] = known
+			}
+			if !known.working && !now.Before(known.next) {
+				known.working = true
+				all = append(all, work{h, s})
+			}
+		}
+	}
+	for s := range f.sources {
+		if _, ok := configured[s]; !ok {
+			delete(f.sources, s)
+		}
+	}
+	return all
+}
+
+// fetch reads a source and stores what it gave.
+func (f *Fetcher) fetch(ctx context.Context, h provision.Hub, s source) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	list, isNew, err := f.take(ctx, h, s.text)
+	if err != nil && ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return // the process ends
+	}
+	result := "unchanged"
+	switch {
+	case err != nil:
+		result = "failed"
+	case isNew:
+		result = "new"
+		f.log.InfoContext(ctx, "a certificate revocation list is in force", "hub", h.Name, "hub_id", h.ID.String(), "source", s.text,
+			"issuer", list.Name.String(), "number", list.Number.String(), "entries", len(list.Revoked), "next_update", list.NextUpdate)
+	}
+	f.fetched.WithLabelValues(result).Inc()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := f.sources[s]
+	if known == nil {
+		return // it is no source any more
+	}
+	known.working, known.next = false, f.now().Add(f.pause(list, err))
+	if err == nil {
+		known.failure = ""
+		return
+	}
+	if told := known.failure; told == err.Error() {
+		return
+	}
+	known.failure = err.Error()
+	f.log.WarnContext(ctx, "a certificate revocation list could not be had", "hub", h.Name, "hub_id", h.ID.String(), "source", s.text, "error", err)
+	f.tell(ctx, h, provision.ReasonCRLUnavailable, fmt.Sprintf("no certificate revocation list could be had from %s", s.text))
+}
+
+// take reads a source and stores its list, if that says anything new.
+func (f *Fetcher) take(ctx context.Context, h provision.Hub, text string) (list *trust.CRL, isNew bool, err error) {
+	data, err := f.reader.read(ctx, text, h.Declared != "")
+	if err != nil {
+		return nil, false, err
+	}
+	learned, err := f.config.Store.Learned(ctx, h.ID)
+	if err != nil {
+		return nil, false, err
+	}
+	if list, err = trust.ParseCRL(data, h.Authorities(learned)); err != nil {
+		return nil, false, err
+	}
+	err = f.config.Store.UpdateRevocations(ctx, h.ID,
+		func(r *provision.Revocations) error { return r.PutCRL(list, text, f.now()) },
+		func(h provision.Hub) provision.Event { return provision.CRLAdded.OnHub(h, f.now()) })
+	switch {
+	case errors.Is(err, provision.ErrUnchanged):
+		return list, false, nil
+	case err != nil:
+		return nil, false, err
+	}
+	if err := f.config.Gate.Refresh(ctx, h.ID); err != nil { // the change feed tells of it, too
+		f.log.WarnContext(ctx, "a certificate revocation list is not in force here yet", "hub", h.Name, "error", err)
+	}
+	return list, true, nil
+}
+
+// pause is how long a source is left alone: until half of what is left before
+// the next list is due, at most as long as is configured. It differs a little
+// from one to the next, so that replicas and hubs do not ask all at once.
+func (f *Fetcher) pause(list *trust.CRL, err error) time.Duration {
+	p := f.config.Refresh
+	switch {
+	case err != nil:
+		p = min(p, retryAfter)
+	default:
+		if left := list.NextUpdate.Sub(f.now()) / 2; left < p {
+			p = min(p, max(left, soonest))
+		}
+	}
+	return p - time.Duration(rand.Int64N(int64(p)/8+1))
+}
+
+// watch tells of lists of which the next is due, and measures when that is.
+func (f *Fetcher) watch(ctx context.Context, hubs []provision.Hub) {
+	now := f.now()
+	var measured []due
+	there := make(map[overdue]struct{})
+	for _, h := range hubs {
+		for _, l := range h.Lists() {
+			measured = append(measured, due{h.Name, l.Issuer.String(), l.NextUpdate})
+			if !now.After(l.NextUpdate) {
+				continue
+			}
+			o := overdue{h.ID, l.Digest}
+			there[o] = struct{}{}
+			if _, told := f.overdue[o]; told {
+				continue
+			}
+			f.log.WarnContext(ctx, "a certificate revocation list is overdue", "hub", h.Name, "hub_id", h.ID.String(),
+				"issuer", l.Name, "next_update", l.NextUpdate)
+			f.tell(ctx, h, provision.ReasonCRLOverdue, fmt.Sprintf("a new certificate revocation list of %s was due at %s", l.Name, l.NextUpdate.UTC().Format(time.RFC3339)))
+		}
+	}
+	f.overdue = there
+	f.due.set(measured)
+}
+
+// tell appends a hub event. One that the store does not take is in the log.
+func (f *Fetcher) tell(ctx context.Context, h provision.Hub, reason, message string) {
+	e := provision.HubFailure(h, reason, message, f.now())
+	if err := f.config.Store.AppendEvents(ctx, h.ID.Partition(f.config.Store.Partitions()), []provision.Event{e}); err != nil && ctx.Err() == nil {
+		f.log.WarnContext(ctx, "an event about a certificate revocation list is lost", "hub", h.Name, "reason", reason, "error", err)
+	}
+}
