@@ -263,6 +263,7 @@ func (t *Tracker) identify(c *connection, m *link.Open) error {
 	}
 	s.Envoy, s.Connection, s.Confirmed = c.link.envoy, c.number, true
 	t.bind(c, s)
+	t.held[c] = struct{}{}
 	return nil
 }
 

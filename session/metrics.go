@@ -62,7 +62,7 @@ func newMetrics(r prometheus.Registerer, t *Tracker) (*metrics, error) {
 		r.Register(m.ended), r.Register(m.took), r.Register(m.dropped), r.Register(m.refused),
 		r.Register(sessionsPerHub{t}),
 		gauge("hubgate_links", "Envoys linked to this process.", func() int { return len(t.links) }),
-		gauge("hubgate_sessions_held", "Connections that wait until an older one of their device is closed.",
+		gauge("hubgate_sessions_held", "Connections of MQTT that wait until an older one of their device is closed, or it is known that there is none.",
 			func() int { return len(t.held) }),
 		gauge("hubgate_sessions_unsettled", "Open connections that the store could not be told of yet.",
 			func() int { return len(t.unsettled) }),

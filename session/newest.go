@@ -10,7 +10,8 @@ import (
 
 const (
 	// recheckInterval is how often it is looked whether what a connection waits
-	// for is gone, though nobody said so: an Envoy's lease ran out.
+	// for is gone, though nobody said so: an Envoy's lease ran out. Or whether it
+	// is the store that it waits for.
 	recheckInterval = time.Second
 	// maxPaused bounds the claims that wait at once.
 	maxPaused = 64
@@ -32,6 +33,7 @@ func (t *Tracker) keepNewest(ctx context.Context, hub provision.HubID, device pr
 		return err
 	}
 	var newest *provision.Session
+	var stays *connection // the newest, if it is here
 	afar, blocked := false, false
 	t.mu.Lock()
 	for i := len(sessions) - 1; i >= 0; i-- {
@@ -51,19 +53,26 @@ func (t *Tracker) keepNewest(ctx context.Context, hub provision.HubID, device pr
 		blocked = blocked || s.Envoy.HasLibrary()
 	}
 	if newest != nil {
-		if c := t.find(*newest); c != nil && !blocked {
-			t.stays(c)
-		} else if c != nil {
-			_, waits := t.held[c]
-			announce = announce && !waits // once is enough
-			t.held[c] = struct{}{}
-		}
+		stays = t.find(*newest)
+	}
+	switch {
+	case stays != nil && !blocked:
+		t.stays(stays)
+	case stays != nil:
+		announce = announce && !stays.blocked // once is enough
+		stays.blocked = true
 	}
 	t.mu.Unlock()
 	if !announce || !afar {
 		return nil
 	}
-	return t.store.AnnounceSessions(ctx, hub, device)
+	err = t.store.AnnounceSessions(ctx, hub, device)
+	if err != nil && stays != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		stays.blocked = false
+	}
+	return err
 }
 
 // closedHere reports whether a session that is on record as open is not: its
@@ -77,6 +86,7 @@ func (t *Tracker) closedHere(s *provision.Session) bool {
 // to wait for that, it waits no longer. The lock is held.
 func (t *Tracker) stays(c *connection) {
 	delete(t.held, c)
+	c.blocked = false
 	switch {
 	case c.link == nil:
 		if c.ending == provision.EndElsewhere {
@@ -92,7 +102,7 @@ func (t *Tracker) stays(c *connection) {
 // anew has the device's connections that wait looked at again. The lock is held.
 func (t *Tracker) anew(device provision.DeviceID) (waits bool) {
 	for c := t.devices[device]; c != nil; c = c.next {
-		if _, ok := t.held[c]; ok {
+		if _, held := t.held[c]; held && c.blocked {
 			t.want(c)
 			waits = true
 		}
@@ -100,12 +110,18 @@ func (t *Tracker) anew(device provision.DeviceID) (waits bool) {
 	return waits
 }
 
-// recheck does so for all devices.
+// recheck does so for all devices. What waits for no more than a store that does
+// not answer waits no longer: known devices are let in meanwhile.
 func (t *Tracker) recheck() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := range t.held {
-		t.want(c)
+		switch {
+		case c.blocked:
+			t.want(c)
+		case t.retrying:
+			t.stays(c)
+		}
 	}
 }
 

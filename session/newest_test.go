@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -108,6 +109,31 @@ func TestNothingWaitsForAStoreThatDoesNotAnswer(t *testing.T) {
 	}
 	r.store.cut(false)
 	old.isEnded(link.SessionTakenOver)
+}
+
+func TestManyDoNotWaitForAStoreThatHangs(t *testing.T) {
+	t.Parallel()
+	const many = 200
+	r := newSite(t)
+	f := newFleet(r, "factory")
+	e := newEnvoy(t, r).link(r)
+	var devices []*chip
+	for i := range many {
+		devices = append(devices, f.device(fmt.Sprint("SN-", i)))
+	}
+	r.store.hang()
+	var sockets []*socket
+	for _, d := range devices {
+		sockets = append(sockets, e.mqtt(r, d))
+	}
+	began := time.Now()
+	eventually(t, "all are released", func() bool {
+		return !slices.ContainsFunc(sockets, func(s *socket) bool { return !s.atBroker() })
+	})
+	// One after the other, they would take a call's time for every 16.
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
 }
 
 // TestManyAtOnce: of fifty connections of a device at once, by two Envoys at two

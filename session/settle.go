@@ -48,10 +48,8 @@ func (t *Tracker) settle(ctx context.Context, c *connection) {
 		t.want(c)
 	case err == nil:
 	case !c.gone:
-		if _, blocked := t.held[c]; reason != "" {
+		if reason != "" {
 			t.end(c, reason)
-		} else if !blocked {
-			t.stays(c) // as far as can be told
 		}
 		t.unsettled[c] = struct{}{}
 		t.retry(err)

@@ -39,6 +39,7 @@ type connection struct {
 	working, again bool
 
 	released bool // it was told that it need not wait
+	blocked  bool // it has to: an older one is open
 	// ends is when it has to end if nothing changes, zero if it need not, and
 	// endsBy is why.
 	ends   time.Time
@@ -65,7 +66,7 @@ type table struct {
 	hubs    map[provision.HubID]*hubConnections
 	labels  map[string]struct{}      // names of hubs that are counted by themselves
 	waiting map[*connection]struct{} // not opened
-	held    map[*connection]struct{} // wait until older ones of their devices are closed
+	held    map[*connection]struct{} // of TCP, not released
 	// expiring have to end soon.
 	expiring map[*connection]struct{}
 	count    int
