@@ -144,6 +144,20 @@ func TestActsOnDevices(t *testing.T) {
 			t.Errorf("%s: %d %s (%v)", step.act, status, text, err)
 		}
 	}
+	var made DeviceSecret
+	status, text := r.do("POST", path+"/secret", "")
+	if err := json.Unmarshal([]byte(text), &made); err != nil || status != 201 || made.UserName != "a/SN-0001" || len(made.Secret) != 43 || made.AllowInsecure {
+		t.Errorf("secret: %d %s (%v)", status, text, err)
+	}
+	var d Device
+	if _, text := r.do("GET", path, ""); json.Unmarshal([]byte(text), &d) != nil || !d.HasSecret || strings.Contains(text, made.Secret) {
+		t.Errorf("with a secret: %s", text)
+	}
+	for range 2 {
+		if status, text := r.do("DELETE", path+"/secret", ""); status != http.StatusNoContent {
+			t.Errorf("DELETE secret: %d %s", status, text)
+		}
+	}
 	if status, text := r.do("DELETE", path, ""); status != http.StatusNoContent || text != "" {
 		t.Errorf("DELETE: %d %s", status, text)
 	}
@@ -156,7 +170,7 @@ func TestActsOnDevices(t *testing.T) {
 	for _, s := range stored {
 		reasons = append(reasons, s.Event.Reason)
 	}
-	if got := strings.Join(reasons, " "); got != "device_provisioned disabled enabled deleted" {
+	if got := strings.Join(reasons, " "); got != "device_provisioned disabled enabled secret_created secret_removed deleted" {
 		t.Errorf("events: %s", got)
 	}
 }

@@ -23,14 +23,17 @@ const (
 // Device is a device as the API shows it. Keys and issuers are SHA-256 hashes
 // of public keys (SPKI).
 type Device struct {
-	ID                       string   `json:"id"`
-	HubID                    string   `json:"hub_id"`
-	Name                     string   `json:"name"`
-	Description              string   `json:"description"`
-	Status                   string   `json:"status" enum:"enabled,disabled"`
-	Enabled                  bool     `json:"enabled"`
-	DisabledReason           string   `json:"disabled_reason,omitempty"`
+	ID             string `json:"id"`
+	HubID          string `json:"hub_id"`
+	Name           string `json:"name"`
+	Description    string `json:"description"`
+	Status         string `json:"status" enum:"enabled,disabled"`
+	Enabled        bool   `json:"enabled"`
+	DisabledReason string `json:"disabled_reason,omitempty"`
+	// AllowInsecure lets the device connect without TLS, by its secret: that is
+	// nobody while HasSecret is false.
 	AllowInsecure            bool     `json:"allow_insecure"`
+	HasSecret                bool     `json:"has_secret"`
 	AllowMultipleConnections bool     `json:"allow_multiple_connections"`
 	MessageFilters           *Filters `json:"message_filters"`
 	ProvisionedFrom          string   `json:"provisioned_from,omitempty"`
@@ -74,6 +77,17 @@ type DeviceChange struct {
 	MessageFilters *Filters `json:"message_filters,omitempty" openapi:"nullable"`
 }
 
+// DeviceSecret is what a device connects with where there is no TLS: user name
+// and password of MQTT, or of HTTP's basic authentication.
+type DeviceSecret struct {
+	DeviceID string `json:"device_id"`
+	UserName string `json:"user_name"`
+	// Secret is told this once.
+	Secret string `json:"secret"`
+	// AllowInsecure is the device's: while it is false, the secret opens nothing.
+	AllowInsecure bool `json:"allow_insecure"`
+}
+
 // Ban says why a device is disabled.
 type Ban struct {
 	Reason string `json:"reason,omitempty"`
@@ -107,7 +121,7 @@ func showDevice(d fleet.Device) Device {
 	shown := Device{
 		ID: d.ID.String(), HubID: d.Hub.String(), Name: d.Name, Description: d.Description,
 		Status: "enabled", Enabled: !d.Disabled, DisabledReason: d.DisabledReason,
-		AllowInsecure: d.AllowInsecure, AllowMultipleConnections: d.AllowMultipleConnections,
+		AllowInsecure: d.AllowInsecure, HasSecret: !d.Secret.IsZero(), AllowMultipleConnections: d.AllowMultipleConnections,
 		IsConnected: d.Connected, LastActivityAt: timeOf(d.LastActivity),
 		Version: d.Version, CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(),
 	}
@@ -189,6 +203,15 @@ func (s *Server) deviceRoutes() []route {
 		{
 			method: "POST", path: one + "/approve", id: "approveKey", summary: "Let a device in with another key",
 			role: access.Operator, body: Approval{Key: exampleKey}, answer: exampleDevice, serve: s.approveKey,
+		},
+		{
+			method: "POST", path: one + "/secret", id: "createDeviceSecret",
+			summary: "Give a device a new secret for connections without TLS, and end those that it has",
+			role:    access.Operator, answer: exampleSecret, status: http.StatusCreated, serve: s.createSecret,
+		},
+		{
+			method: "DELETE", path: one + "/secret", id: "removeDeviceSecret", summary: "Take a device's secret, and end its connections",
+			role: access.Operator, serve: s.removeSecret,
 		},
 	}
 }
@@ -355,4 +378,16 @@ func (s *Server) approveKey(r *http.Request) (any, error) {
 
 func (s *Server) deleteDevice(r *http.Request) (any, error) {
 	return nil, s.fleet.DeleteDevice(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"))
+}
+
+func (s *Server) createSecret(r *http.Request) (any, error) {
+	h, d, secret, err := s.fleet.CreateSecret(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"))
+	if err != nil {
+		return nil, err
+	}
+	return DeviceSecret{DeviceID: d.ID.String(), UserName: h.Name + "/" + d.Name, Secret: secret, AllowInsecure: d.AllowInsecure}, nil
+}
+
+func (s *Server) removeSecret(r *http.Request) (any, error) {
+	return nil, s.fleet.RemoveSecret(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"))
 }

@@ -54,6 +54,11 @@ var (
 		IsConnected: true, LastActivityAt: &exampleTime, Version: 1, CreatedAt: exampleTime, UpdatedAt: exampleTime,
 	}
 
+	exampleSecret = DeviceSecret{
+		DeviceID: exampleDevice.ID, UserName: exampleHub.Name + "/" + exampleDevice.Name,
+		Secret: "Vt6mY3qk0m2r1nB7x9eQ4uJ5cZ8sWdLpTfGhKvRaXyM", AllowInsecure: true,
+	}
+
 	exampleSession = Session{
 		ID: "f81d4fae-7dec-41d0-a765-00a0c91e6bf6", HubID: exampleHub.ID, HubName: exampleHub.Name,
 		DeviceID: exampleDevice.ID, DeviceName: exampleDevice.Name, Protocol: "tcp", Source: "192.0.2.7",

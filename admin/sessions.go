@@ -21,7 +21,9 @@ type Session struct {
 	DeviceID   string `json:"device_id"`
 	DeviceName string `json:"device_name"`
 	Protocol   string `json:"protocol"`
-	Source     string `json:"source,omitempty"`
+	// Insecure is true of a connection without TLS.
+	Insecure bool   `json:"insecure"`
+	Source   string `json:"source,omitempty"`
 	// Node is the Envoy, Connection its number of the connection.
 	Node       string `json:"node"`
 	Connection uint64 `json:"connection"`
@@ -45,7 +47,7 @@ type Sessions struct {
 
 func showSession(hub provision.Hub, s provision.Session) Session {
 	shown := Session{
-		ID: s.ID, HubID: s.Hub.String(), HubName: hub.Name, DeviceID: s.Device.String(), DeviceName: s.DeviceName, Protocol: string(s.Protocol),
+		ID: s.ID, HubID: s.Hub.String(), HubName: hub.Name, DeviceID: s.Device.String(), DeviceName: s.DeviceName, Protocol: string(s.Protocol), Insecure: !s.Secret.IsZero(),
 		Node: s.Envoy.Node, Connection: s.Connection, Confirmed: s.Confirmed, CanBeEnded: s.Envoy.HasLibrary(),
 		Unended: string(s.Unended),
 		Since:   s.Since.UTC(), LastActivityAt: s.LastActivity.UTC(),

@@ -50,7 +50,7 @@ func entry(t testing.TB, d provision.Decision, kind accesslogv3.AccessLogType, r
 			DownstreamRemoteAddress: &corev3.Address{Address: &corev3.Address_SocketAddress{
 				SocketAddress: &corev3.SocketAddress{Address: "::ffff:192.0.2.7"},
 			}},
-			Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{metadataNamespace: decodeReply(t, replies{}.of(provision.TCP, d)).GetDynamicMetadata()}},
+			Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{metadataNamespace: decodeReply(t, replies{}.of(provision.TCP, true, d)).GetDynamicMetadata()}},
 		},
 		ConnectionProperties: &accesslogv3.ConnectionProperties{ReceivedBytes: received},
 	}

@@ -74,7 +74,7 @@ func (c *checker) check(ctx context.Context, t *translation) (r reply, err error
 			Detail: "as many checks are in flight as authz.max_in_flight allows",
 		})
 	}
-	return c.replies.of(conn.Protocol, c.gate.Admit(ctx, conn)), nil
+	return c.replies.of(conn.Protocol, conn.TLS, c.gate.Admit(ctx, conn)), nil
 }
 
 // panicked answers a check that hubgate failed at, outside of the Gate's own
@@ -85,5 +85,5 @@ func (c *checker) panicked(ctx context.Context, q *question, p any) reply {
 	c.log.ErrorContext(ctx, "check panicked",
 		"decision", d.Reason.Outcome().String(), "reason", string(d.Reason), "decision_id", d.ID,
 		"protocol", string(q.protocol()), "panic", p, "stack", string(debug.Stack()))
-	return c.replies.of(q.protocol(), d)
+	return c.replies.of(q.protocol(), true, d)
 }

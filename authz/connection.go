@@ -21,6 +21,7 @@ const (
 	keyChain        = "hubgate-chain"        // DER, base64, comma-separated, leaf first
 	keyFingerprints = "hubgate-chain-sha256" // %DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256%
 	keyConnection   = "hubgate-connection"   // [<epoch>/]%CONNECTION_ID%
+	keyCredentials  = "hubgate-credentials"  // TCP without TLS: user name and SHA-256 of the password, each in base64url, and a dot between
 	keyHub          = "hubgate-hub"          // the listener's hub: ID or name
 	keyNode         = "hubgate-node"         // the Envoy's own ID
 	keySource       = "hubgate-source"       // %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%
@@ -30,8 +31,12 @@ const (
 // routes of HTTP.
 const keyHubExtension = "hub"
 
-// headerXFCC is the one request header that is read, and removed.
-const headerXFCC = "x-forwarded-client-cert"
+// The request headers that are read. The one is removed; so is the other, where
+// there is no TLS: with it, it is between device and backend, and is not read.
+const (
+	headerXFCC          = "x-forwarded-client-cert"
+	headerAuthorization = "authorization"
+)
 
 // translation is one CheckRequest on its way into the domain.
 type translation struct {
@@ -46,6 +51,9 @@ type translation struct {
 func (t *translation) connection() provision.Connection {
 	t.surroundings()
 	t.hubHint()
+	if !t.conn.TLS {
+		t.conn.Credentials = t.credentials()
+	}
 	if t.conn.Problem == nil {
 		t.conn.Evidence = t
 	}
@@ -291,8 +299,12 @@ func (t *translation) isLeaf(encoded string) bool {
 // forwardedHeader is the XFCC header, from whichever field the filter's
 // encode_raw_headers chooses.
 func (t *translation) forwardedHeader() string {
-	if t.q.forwarded != "" {
-		return t.q.forwarded
+	return eitherHeader(t.q.forwarded, t.q.forwardedRaw)
+}
+
+func eitherHeader(value string, raw []string) string {
+	if value != "" {
+		return value
 	}
-	return strings.Join(t.q.forwardedRaw, ",")
+	return strings.Join(raw, ",")
 }

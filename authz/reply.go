@@ -29,7 +29,8 @@ const (
 //	outcome | status            | HTTP                          | TCP
 //	allow   | OK                | ok_response: x-hub-id,        | -
 //	        |                   | x-device-id, x-device-name;   |
-//	        |                   | XFCC removed                  |
+//	        |                   | XFCC removed, and without TLS |
+//	        |                   | authorization                 |
 //	deny    | PERMISSION_DENIED | denied_response: 403, body    | -
 //	fault   | UNAVAILABLE       | error_response: 503, body,    | error_response, empty
 //	        |                   | Retry-After                   |
@@ -48,7 +49,7 @@ type replies struct{ detail DenyDetail }
 
 // of encodes the reply. It writes the message field by field, as it is sent for
 // every check: the generated types would cost more than the decision.
-func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
+func (r replies) of(protocol provision.Protocol, tls bool, d provision.Decision) reply {
 	m := message(make([]byte, 0, 640))
 	outcome := d.Reason.Outcome()
 	var hub, device string
@@ -71,7 +72,11 @@ func (r replies) of(protocol provision.Protocol, d provision.Decision) reply {
 			m = m.header("x-hub-id", hub)
 			m = m.header("x-device-id", device)
 			m = m.header("x-device-name", headerValue(d.DeviceName))
-			return m.text(okHeadersToRemove, headerXFCC)
+			m = m.text(okHeadersToRemove, headerXFCC)
+			if tls {
+				return m
+			}
+			return m.text(okHeadersToRemove, headerAuthorization) // the secret
 		})
 	case outcome == provision.Allow:
 	case outcome == provision.Deny && protocol == provision.HTTP:

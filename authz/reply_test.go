@@ -3,6 +3,7 @@ package authz
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func TestAllow(t *testing.T) {
 	d := allowed("sensor-0001")
 	for _, protocol := range []provision.Protocol{provision.HTTP, provision.TCP} {
 		t.Run(string(protocol), func(t *testing.T) {
-			resp := decodeReply(t, replies{}.of(protocol, d))
+			resp := decodeReply(t, replies{}.of(protocol, true, d))
 			if code := resp.GetStatus().GetCode(); code != int32(codes.OK) {
 				t.Errorf("status %d, want OK", code)
 			}
@@ -65,6 +66,10 @@ func TestAllow(t *testing.T) {
 			if removed := resp.GetOkResponse().GetHeadersToRemove(); len(removed) != 1 || removed[0] != "x-forwarded-client-cert" {
 				t.Errorf("removes %v, want x-forwarded-client-cert", removed)
 			}
+			insecure := decodeReply(t, replies{}.of(protocol, false, d))
+			if removed := insecure.GetOkResponse().GetHeadersToRemove(); !slices.Equal(removed, []string{"x-forwarded-client-cert", "authorization"}) {
+				t.Errorf("without TLS it removes %v, want the secret removed too", removed)
+			}
 		})
 	}
 }
@@ -73,7 +78,7 @@ func TestAllowWithASession(t *testing.T) {
 	d := allowed("sensor-0001")
 	for _, hold := range []bool{true, false} {
 		d.Session, d.Hold = "session-1", hold
-		fields := decodeReply(t, replies{}.of(provision.TCP, d)).GetDynamicMetadata().GetFields()
+		fields := decodeReply(t, replies{}.of(provision.TCP, true, d)).GetDynamicMetadata().GetFields()
 		held, ok := fields["hold"]
 		if fields["session_id"].GetStringValue() != "session-1" || ok != hold || hold && held.GetStringValue() != "true" {
 			t.Errorf("hold %v: metadata %v", hold, fields)
@@ -112,7 +117,7 @@ func TestRefuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.d.Detail, tt.d.DeviceName = "for operators", "sensor-0001"
 			r := replies{detail: tt.detail}
-			resp, tcp := decodeReply(t, r.of(provision.HTTP, tt.d)), decodeReply(t, r.of(provision.TCP, tt.d))
+			resp, tcp := decodeReply(t, r.of(provision.HTTP, true, tt.d)), decodeReply(t, r.of(provision.TCP, true, tt.d))
 			for _, x := range []*authv3.CheckResponse{resp, tcp} {
 				if got := codes.Code(x.GetStatus().GetCode()); got != tt.code {
 					t.Errorf("status %v, want %v", got, tt.code)
@@ -160,7 +165,7 @@ func TestRefuse(t *testing.T) {
 func TestEveryReason(t *testing.T) {
 	for _, reason := range provision.Reasons() {
 		for _, protocol := range []provision.Protocol{provision.HTTP, provision.TCP} {
-			resp := decodeReply(t, replies{}.of(protocol, provision.Decision{ID: "1", Reason: reason}))
+			resp := decodeReply(t, replies{}.of(protocol, true, provision.Decision{ID: "1", Reason: reason}))
 			ok := resp.GetStatus().GetCode() == int32(codes.OK)
 			if ok != (reason.Outcome() == provision.Allow) {
 				t.Errorf("%s over %s: status %v", reason, protocol, resp.GetStatus())

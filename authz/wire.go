@@ -21,6 +21,9 @@ type question struct {
 	// forwarded is XFCC in its headers, forwardedRaw that in its header_map.
 	forwarded    string
 	forwardedRaw []string
+	// authorization and authorizationRaw are the same of that header.
+	authorization    string
+	authorizationRaw []string
 
 	certificate          string // attributes.source.certificate
 	sourceAddress        string // attributes.source.address.socket_address.address
@@ -196,8 +199,11 @@ func (q *question) http(number protowire.Number, value string) error {
 	switch number {
 	case 3:
 		key, value, err := mapEntry(value)
-		if key == headerXFCC {
+		switch key {
+		case headerXFCC:
 			q.forwarded = value
+		case headerAuthorization:
+			q.authorization = value
 		}
 		return err
 	case 5:
@@ -227,8 +233,12 @@ func (q *question) header(value string) error {
 		}
 		return nil
 	})
-	if err == nil && strings.EqualFold(key, headerXFCC) {
+	switch {
+	case err != nil:
+	case strings.EqualFold(key, headerXFCC):
 		q.forwardedRaw = append(q.forwardedRaw, raw)
+	case strings.EqualFold(key, headerAuthorization):
+		q.authorizationRaw = append(q.authorizationRaw, raw)
 	}
 	return err
 }

@@ -16,6 +16,7 @@ func generated(req *authv3.CheckRequest) question {
 	h := a.GetRequest().GetHttp()
 	q := question{
 		isHTTP: h != nil, host: h.GetHost(), scheme: h.GetScheme(), forwarded: h.GetHeaders()[headerXFCC],
+		authorization:        h.GetHeaders()[headerAuthorization],
 		certificate:          a.GetSource().GetCertificate(),
 		sourceAddress:        a.GetSource().GetAddress().GetSocketAddress().GetAddress(),
 		sourcePrincipal:      a.GetSource().GetPrincipal(),
@@ -24,17 +25,20 @@ func generated(req *authv3.CheckRequest) question {
 		hub:                  a.GetContextExtensions()[keyHubExtension],
 	}
 	for _, header := range h.GetHeaderMap().GetHeaders() {
-		if equalHeader(header.GetKey()) {
+		if equalHeader(header.GetKey(), headerXFCC) {
 			q.forwardedRaw = append(q.forwardedRaw, string(header.GetRawValue()))
+		}
+		if equalHeader(header.GetKey(), headerAuthorization) {
+			q.authorizationRaw = append(q.authorizationRaw, string(header.GetRawValue()))
 		}
 	}
 	return q
 }
 
-// equalHeader tells whether a header is XFCC, without strings.EqualFold, which
-// is what is tested.
-func equalHeader(key string) bool {
-	if len(key) != len(headerXFCC) {
+// equalHeader tells whether a header has that name, without strings.EqualFold,
+// which is what is tested.
+func equalHeader(key, name string) bool {
+	if len(key) != len(name) {
 		return false
 	}
 	for i := range len(key) {
@@ -42,7 +46,7 @@ func equalHeader(key string) bool {
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
-		if c != headerXFCC[i] {
+		if c != name[i] {
 			return false
 		}
 	}
@@ -91,7 +95,9 @@ func oddQuestions(t testing.TB) map[string][]byte {
 		"tag zero":           {0x02, 0x00},
 		"header in any case": attributes(&authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
-				{Key: "X-Forwarded-Client-Cert", RawValue: []byte("a\xff")}, {Key: "x-forwarded-client-cert", Value: "ignored"}, {Key: "x", RawValue: []byte("b")}}}}}}),
+				{Key: "X-Forwarded-Client-Cert", RawValue: []byte("a\xff")}, {Key: "x-forwarded-client-cert", Value: "ignored"}, {Key: "x", RawValue: []byte("b")}, {Key: "Authorization", RawValue: []byte("c")}}}}}}),
+		"authorization": attributes(&authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Headers: map[string]string{"authorization": "Basic YTpi", "x-forwarded-client-cert": "Hash=00"}}}}),
 	}
 	return odd
 }

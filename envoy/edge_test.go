@@ -84,7 +84,7 @@ func (e *edge) mustDial(t testing.TB, address, preamble string, config *tls.Conf
 
 // send makes one HTTP/1.1 request, byte for byte as given, and returns status
 // and body of the answer.
-func send(t *testing.T, conn *tls.Conn, request string) (int, string) {
+func send(t *testing.T, conn net.Conn, request string) (int, string) {
 	t.Helper()
 	if _, err := io.WriteString(conn, strings.ReplaceAll(request, "\n", "\r\n")); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func get(name, headers string) string {
 
 // backendSees makes a request that must be allowed, and gives it as the
 // backend saw it.
-func backendSees(t *testing.T, conn *tls.Conn, request string) seen {
+func backendSees(t *testing.T, conn net.Conn, request string) seen {
 	t.Helper()
 	status, body := send(t, conn, request)
 	if status != http.StatusOK {

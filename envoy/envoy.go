@@ -26,11 +26,13 @@ import (
 // Names of listeners, clusters and statistics. Operators meet them in Envoy's
 // metrics, so they stay as they are.
 const (
-	httpsName   = "https"
-	mqttName    = "mqtt"
-	backendName = "backend"
-	brokerName  = "broker"
-	hubgateName = "hubgate"
+	httpsName        = "https"
+	mqttName         = "mqtt"
+	insecureHTTPName = "insecure_http"
+	insecureMQTTName = "insecure_mqtt"
+	backendName      = "backend"
+	brokerName       = "broker"
+	hubgateName      = "hubgate"
 )
 
 // Bootstrap returns a complete Envoy bootstrap as YAML, with a comment that
@@ -63,10 +65,16 @@ func (b *builder) bootstrap() *bootstrapv3.Bootstrap {
 	}
 	if o.HTTPS != nil {
 		static.Listeners = append(static.Listeners, b.httpsListener())
+		if o.HTTPS.Insecure != "" {
+			static.Listeners = append(static.Listeners, b.insecureHTTPListener())
+		}
 		static.Clusters = append(static.Clusters, b.backendCluster())
 	}
 	if o.MQTT != nil {
 		static.Listeners = append(static.Listeners, b.mqttListener())
+		if o.MQTT.Insecure != "" {
+			static.Listeners = append(static.Listeners, b.insecureMQTTListener())
+		}
 		static.Clusters = append(static.Clusters, b.brokerCluster())
 	}
 	config := &bootstrapv3.Bootstrap{

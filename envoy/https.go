@@ -26,19 +26,24 @@ const (
 )
 
 func (b *builder) httpsListener() *listenerv3.Listener {
+	return b.httpListener(listenerSpec{name: httpsName, listen: b.options.HTTPS.Listen, alpn: []string{"h2", "http/1.1"}})
+}
+
+// insecureHTTPListener is the same without TLS: hubgate is told the device's
+// credentials, which are its own.
+func (b *builder) insecureHTTPListener() *listenerv3.Listener {
+	return b.httpListener(listenerSpec{name: insecureHTTPName, listen: b.options.HTTPS.Insecure, insecure: true})
+}
+
+// httpListener completes a listener for HTTP.
+func (b *builder) httpListener(spec listenerSpec) *listenerv3.Listener {
 	h := b.options.HTTPS
-	var filters []*listenerv3.Filter
+	spec.proxyProtocol, spec.maxConnections = h.ProxyProtocol, h.MaxConnections
 	if b.options.Module != nil {
-		filters = append(filters, b.sessionFilter("http"))
+		spec.filters = append(spec.filters, b.sessionFilter("http"))
 	}
-	return b.listener(listenerSpec{
-		name:           httpsName,
-		listen:         h.Listen,
-		alpn:           []string{"h2", "http/1.1"},
-		proxyProtocol:  h.ProxyProtocol,
-		maxConnections: h.MaxConnections,
-		filters:        append(filters, b.filter("envoy.filters.network.http_connection_manager", b.connectionManager())),
-	})
+	spec.filters = append(spec.filters, b.filter("envoy.filters.network.http_connection_manager", b.connectionManager(spec)))
+	return b.listener(spec)
 }
 
 func (b *builder) backendCluster() *clusterv3.Cluster {
@@ -51,17 +56,17 @@ func (b *builder) backendCluster() *clusterv3.Cluster {
 }
 
 // connectionManager follows Envoy's "best practices: edge".
-func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
+func (b *builder) connectionManager(spec listenerSpec) *hcmv3.HttpConnectionManager {
 	h := b.options.HTTPS
 	return &hcmv3.HttpConnectionManager{
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
-		StatPrefix: httpsName,
+		StatPrefix: spec.name,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{
 			RouteConfig: b.routes(),
 		},
 		HttpFilters: []*hcmv3.HttpFilter{
 			b.httpFilter("envoy.filters.http.header_mutation", forgedTrailers()),
-			b.httpFilter("envoy.filters.http.ext_authz", b.httpAuthz()),
+			b.httpFilter("envoy.filters.http.ext_authz", b.httpAuthz(spec)),
 			b.httpFilter("envoy.filters.http.router", &routerv3.Router{}),
 		},
 
@@ -119,7 +124,15 @@ func (b *builder) httpFilter(name string, config proto.Message) *hcmv3.HttpFilte
 
 // httpAuthz asks hubgate before a request goes on. Its answer removes the
 // certificate header, which backends must not see, and sets the identity.
-func (b *builder) httpAuthz() *extauthzv3.ExtAuthz {
+func (b *builder) httpAuthz(spec listenerSpec) *extauthzv3.ExtAuthz {
+	// hubgate needs nothing else, least of all a device's credentials for the
+	// backend. Without TLS they are for hubgate, whose answer removes them.
+	headers := []*matcherv3.StringMatcher{
+		exactly("x-forwarded-client-cert"), exactly("x-forwarded-for"), exactly("x-request-id"), exactly("user-agent"),
+	}
+	if spec.insecure {
+		headers = append(headers, exactly("authorization"))
+	}
 	return &extauthzv3.ExtAuthz{
 		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: b.authzService(b.options.HTTPS.Hub)},
 		TransportApiVersion: corev3.ApiVersion_V3,
@@ -129,12 +142,7 @@ func (b *builder) httpAuthz() *extauthzv3.ExtAuthz {
 
 		IncludePeerCertificate: true,
 		IncludeTlsSession:      true,
-		// hubgate needs nothing else, least of all a device's credentials for
-		// the backend.
-		AllowedHeaders: &matcherv3.ListStringMatcher{Patterns: []*matcherv3.StringMatcher{
-			exactly("x-forwarded-client-cert"), exactly("x-forwarded-for"),
-			exactly("x-request-id"), exactly("user-agent"),
-		}},
+		AllowedHeaders:         &matcherv3.ListStringMatcher{Patterns: headers},
 	}
 }
 

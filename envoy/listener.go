@@ -30,10 +30,11 @@ var signatureAlgorithms = []string{
 	"ecdsa_secp521r1_sha512", "rsa_pss_rsae_sha512", "rsa_pkcs1_sha512",
 }
 
-// listenerSpec is what the two listeners differ in.
+// listenerSpec is what the listeners differ in.
 type listenerSpec struct {
 	name           string
 	listen         string
+	insecure       bool // without TLS
 	alpn           []string
 	proxyProtocol  bool
 	maxConnections uint32
@@ -53,10 +54,12 @@ func (b *builder) listener(spec listenerSpec) *listenerv3.Listener {
 		FilterChains: []*listenerv3.FilterChain{{
 			Name:                          spec.name,
 			Filters:                       spec.filters,
-			TransportSocket:               b.deviceTLS(spec),
 			TransportSocketConnectTimeout: handshake,
 		}},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
+	}
+	if !spec.insecure {
+		l.FilterChains[0].TransportSocket = b.deviceTLS(spec)
 	}
 	if spec.proxyProtocol {
 		l.ListenerFiltersTimeout = handshake

@@ -138,13 +138,26 @@ func (b *builder) sessionFilter(role string) *listenerv3.Filter {
 		config["connect_timeout"] = m.ConnectTimeout.String()
 		config["max_connect_bytes"] = m.MaxConnect
 	}
+	return b.libraryFilter("session", config)
+}
+
+// credentialsFilter is the library's filter in front of the check, where there is
+// no TLS. What it collects comes from strangers.
+func (b *builder) credentialsFilter() *listenerv3.Filter {
+	m := b.options.Module
+	return b.libraryFilter("credentials", map[string]any{
+		"connect_timeout": m.ConnectTimeout.String(), "max_connect_bytes": min(m.MaxConnect, bufferLimit),
+	})
+}
+
+func (b *builder) libraryFilter(name string, config map[string]any) *listenerv3.Filter {
 	s, err := structpb.NewStruct(config)
 	if b.err == nil {
 		b.err = err
 	}
 	return b.filter("envoy.filters.network.dynamic_modules", &networkv3.DynamicModuleNetworkFilter{
 		DynamicModuleConfig: b.library(),
-		FilterName:          "session",
+		FilterName:          name,
 		FilterConfig:        b.pack(s),
 	})
 }

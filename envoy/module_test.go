@@ -30,7 +30,10 @@ func startModuleAt(t testing.TB, h *hub, o Options, edits ...func(string) string
 	if len(o.Module.Links) == 0 {
 		o.Module.Links = []string{h.address}
 	}
-	o.HTTPS, o.AccessLog = &HTTPS{}, true
+	o.AccessLog = true
+	if o.HTTPS == nil {
+		o.HTTPS = &HTTPS{}
+	}
 	if o.MQTT == nil {
 		o.MQTT = &MQTT{}
 	}

@@ -14,20 +14,35 @@ import (
 const brokerAttempts = 3
 
 func (b *builder) mqttListener() *listenerv3.Listener {
-	m := b.options.MQTT
-	filters := []*listenerv3.Filter{b.filter("envoy.filters.network.ext_authz", b.connectionAuthz())}
+	var metadata []*corev3.HeaderValue
 	if b.options.Module != nil {
-		filters = append(filters, b.sessionFilter("mqtt"))
+		metadata = append(metadata, &corev3.HeaderValue{Key: "hubgate-chain", Value: "%FILTER_STATE(hubgate.chain:PLAIN)%"})
 	}
-	return b.listener(listenerSpec{
-		name:           mqttName,
-		listen:         m.Listen,
-		alpn:           []string{"mqtt"},
-		proxyProtocol:  m.ProxyProtocol,
-		maxConnections: m.MaxConnections,
-		filters:        append(filters, b.filter("envoy.filters.network.tcp_proxy", b.brokerProxy())),
-		wholeChain:     b.options.Module != nil,
-	})
+	return b.brokerListener(listenerSpec{
+		name: mqttName, listen: b.options.MQTT.Listen, alpn: []string{"mqtt"}, wholeChain: b.options.Module != nil,
+	}, metadata...)
+}
+
+// insecureMQTTListener is the same without TLS: the library reads the device's
+// credentials out of its CONNECT, before the check.
+func (b *builder) insecureMQTTListener() *listenerv3.Listener {
+	return b.brokerListener(listenerSpec{
+		name: insecureMQTTName, listen: b.options.MQTT.Insecure, insecure: true,
+		filters: []*listenerv3.Filter{b.credentialsFilter()},
+	}, &corev3.HeaderValue{Key: "hubgate-credentials", Value: "%FILTER_STATE(hubgate.credentials:PLAIN)%"})
+}
+
+// brokerListener completes a listener for MQTT; hubgate is told the metadata in
+// addition.
+func (b *builder) brokerListener(spec listenerSpec, metadata ...*corev3.HeaderValue) *listenerv3.Listener {
+	m := b.options.MQTT
+	spec.proxyProtocol, spec.maxConnections = m.ProxyProtocol, m.MaxConnections
+	spec.filters = append(spec.filters, b.filter("envoy.filters.network.ext_authz", b.connectionAuthz(spec, metadata)))
+	if b.options.Module != nil {
+		spec.filters = append(spec.filters, b.sessionFilter("mqtt"))
+	}
+	spec.filters = append(spec.filters, b.filter("envoy.filters.network.tcp_proxy", b.brokerProxy(spec)))
+	return b.listener(spec)
 }
 
 func (b *builder) brokerCluster() *clusterv3.Cluster {
@@ -41,25 +56,21 @@ func (b *builder) brokerCluster() *clusterv3.Cluster {
 // connectionAuthz asks hubgate at the first byte of a connection. Its answer
 // leaves hub_id, device_id, device_name and session_id in the connection's
 // dynamic metadata, namespace envoy.filters.network.ext_authz.
-func (b *builder) connectionAuthz() *extauthzv3.ExtAuthz {
-	var chain []*corev3.HeaderValue
-	if b.options.Module != nil {
-		chain = append(chain, &corev3.HeaderValue{Key: "hubgate-chain", Value: "%FILTER_STATE(hubgate.chain:PLAIN)%"})
-	}
+func (b *builder) connectionAuthz(spec listenerSpec, metadata []*corev3.HeaderValue) *extauthzv3.ExtAuthz {
 	return &extauthzv3.ExtAuthz{
-		StatPrefix:             mqttName,
-		GrpcService:            b.authzService(b.options.MQTT.Hub, chain...),
+		StatPrefix:             spec.name,
+		GrpcService:            b.authzService(b.options.MQTT.Hub, metadata...),
 		TransportApiVersion:    corev3.ApiVersion_V3,
 		IncludePeerCertificate: true,
 		IncludeTlsSession:      true,
-		SendTlsAlertOnDenial:   true,
+		SendTlsAlertOnDenial:   !spec.insecure,
 	}
 }
 
 // brokerProxy opens the broker's side only when data has passed the check.
-func (b *builder) brokerProxy() *tcpproxyv3.TcpProxy {
+func (b *builder) brokerProxy(spec listenerSpec) *tcpproxyv3.TcpProxy {
 	proxy := &tcpproxyv3.TcpProxy{
-		StatPrefix:          mqttName,
+		StatPrefix:          spec.name,
 		ClusterSpecifier:    &tcpproxyv3.TcpProxy_Cluster{Cluster: brokerName},
 		IdleTimeout:         durationpb.New(b.options.MQTT.IdleTimeout),
 		MaxConnectAttempts:  wrapperspb.UInt32(brokerAttempts),

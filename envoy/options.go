@@ -78,6 +78,10 @@ type Options struct {
 // HTTPS is the listener for devices that speak HTTP/1.1 or HTTP/2.
 type HTTPS struct {
 	Listen string // default DefaultHTTPSListen
+	// Insecure is the address of another listener, without TLS: a device gets
+	// in by its secret (HTTP basic authentication) if an operator allows it.
+	// Whoever can read the network reads the secret. Default: none.
+	Insecure string
 	// Backends receive the requests of admitted devices, in cleartext.
 	// Default: DefaultBackend.
 	Backends []string
@@ -110,6 +114,9 @@ type HTTPS struct {
 // TLS in which the client speaks first just as well.
 type MQTT struct {
 	Listen string // default DefaultMQTTListen
+	// Insecure is as in HTTPS; the secret is the password of the CONNECT. It
+	// needs Module.
+	Insecure string
 	// Brokers receive the connections of admitted devices, in cleartext. They
 	// see no connection before hubgate has decided. Default: DefaultBroker.
 	Brokers []string

@@ -26,6 +26,10 @@ func header(o Options) string {
 	}
 	line("Envoy 1.40 or later in front of hubgate; written by \"hubgate envoy config\".")
 	line("Check: envoy --mode validate -c THIS_FILE")
+	for _, open := range insecureListeners(o) {
+		line("")
+		line("WARNING: %s", open)
+	}
 	line("")
 	line("It expects:")
 	line("- hubgate's gRPC port at %s; without it nobody gets in", strings.Join(o.Hubgate.Addresses, ", "))
@@ -51,6 +55,18 @@ func header(o Options) string {
 	}
 	line("- a limit on open files of %d or more (ulimit -n)", 2*uint64(o.MaxConnections)+1024)
 	return s.String()
+}
+
+// insecureListeners say what an operator should know of listeners without TLS.
+func insecureListeners(o Options) []string {
+	var all []string
+	if o.HTTPS != nil && o.HTTPS.Insecure != "" {
+		all = append(all, fmt.Sprintf("%s takes HTTP without TLS: whoever reads that network reads the secrets of devices and can pass for them.", o.HTTPS.Insecure))
+	}
+	if o.MQTT != nil && o.MQTT.Insecure != "" {
+		all = append(all, fmt.Sprintf("%s takes MQTT without TLS: whoever reads that network reads the secrets of devices and can pass for them.", o.MQTT.Insecure))
+	}
+	return all
 }
 
 // render writes a message as YAML, in the order of its fields.

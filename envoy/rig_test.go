@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -59,7 +59,15 @@ func startEnvoy(t testing.TB, config []byte, o Options) *process.Process {
 		Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn",
 			"--file-flush-interval-msec", "50"}, // access logs: 10 s otherwise
 		Ready: func(ctx context.Context) error {
-			return errors.Join(process.Accepts(o.HTTPS.Listen)(ctx), process.Accepts(o.MQTT.Listen)(ctx))
+			for _, listen := range []string{o.HTTPS.Listen, o.HTTPS.Insecure, o.MQTT.Listen, o.MQTT.Insecure} {
+				if listen == "" {
+					continue
+				}
+				if err := process.Accepts(listen)(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	})
 	if err != nil {
@@ -95,15 +103,15 @@ func freeAddresses(t testing.TB, n int) []string {
 	return addresses
 }
 
-// authorizer stands in for hubgate. It decides by the prefix of the leaf's CN
-// and remembers what Envoy asked.
+// authorizer stands in for hubgate. It decides by the prefix of the leaf's CN, or
+// of the user name without one, and remembers what Envoy asked.
 type authorizer struct {
 	authv3.UnimplementedAuthorizationServer
 	address string
 	stop    func() // before the test ends
 
 	mu     sync.Mutex
-	checks map[string][]check // by CN of the leaf
+	checks map[string][]check // by CN of the leaf, or user name
 }
 
 // check is one question of Envoy's.
@@ -155,6 +163,8 @@ func (a *authorizer) Check(ctx context.Context, request *authv3.CheckRequest) (*
 			return nil, err
 		}
 		name = leaf.Subject.CommonName
+	} else if user := c.user(); user != "" {
+		name = user
 	}
 	a.mu.Lock()
 	a.checks[name] = append(a.checks[name], c)
@@ -176,7 +186,12 @@ func (a *authorizer) Check(ctx context.Context, request *authv3.CheckRequest) (*
 		answer.DynamicMetadata.Fields["device_id"] = structpb.NewStringValue(strings.Replace(deviceID, "2", "3", 1))
 		return answer, nil
 	default:
-		return allowance(name), nil
+		answer := allowance(name)
+		if c.attributes.GetSource().GetCertificate() == "" {
+			ok := answer.GetOkResponse()
+			ok.HeadersToRemove = append(ok.HeadersToRemove, "authorization")
+		}
+		return answer, nil
 	}
 }
 
@@ -185,6 +200,17 @@ func (a *authorizer) of(name string) []check {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.checks[name]
+}
+
+// total is how many checks there were.
+func (a *authorizer) total() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, checks := range a.checks {
+		n += len(checks)
+	}
+	return n
 }
 
 // one gives the only check made for a device.
@@ -203,6 +229,16 @@ func (c check) leaf() (*x509.Certificate, error) {
 		return nil, err
 	}
 	return chain[0], nil
+}
+
+// user is the user name of a connection without TLS.
+func (c check) user() string {
+	encoded, _, _ := strings.Cut(strings.Join(c.metadata["hubgate-credentials"], ","), ".")
+	if user, err := base64.RawURLEncoding.DecodeString(encoded); err == nil && len(user) > 0 {
+		return string(user)
+	}
+	user, _, _ := (&http.Request{Header: http.Header{"Authorization": {c.header("authorization")}}}).BasicAuth()
+	return user
 }
 
 func (c check) header(name string) string {

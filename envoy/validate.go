@@ -30,6 +30,7 @@ func (o Options) Validate() error {
 		p.upstreams("MQTT.Brokers", m.Brokers)
 		p.atLeast("MQTT.IdleTimeout", m.IdleTimeout, time.Millisecond)
 	}
+	p.insecure(o)
 	if o.HTTPS != nil && o.MQTT != nil && o.HTTPS.Listen == o.MQTT.Listen {
 		p.add("MQTT.Listen", "%s is the HTTPS listener's", o.MQTT.Listen)
 	}
@@ -88,6 +89,37 @@ func (p *problems) listener(name, listen, hub string) {
 	// A hub's ID is a DNS label as well.
 	if hub != "" && !isLabel(hub) {
 		p.add(name+".Hub", "%q is neither a hub's name nor its ID", hub)
+	}
+}
+
+// insecure checks the listeners without TLS.
+func (p *problems) insecure(o Options) {
+	taken := make(map[string]bool)
+	if o.HTTPS != nil {
+		taken[o.HTTPS.Listen] = true
+	}
+	if o.MQTT != nil {
+		taken[o.MQTT.Listen] = true
+	}
+	check := func(field, listen string) {
+		switch e, ok := parseEndpoint(listen); {
+		case listen == "":
+			return
+		case !ok || !e.ip.IsValid():
+			p.add(field, "%q is not IP:port", listen)
+		case taken[listen]:
+			p.add(field, "%s is another listener's", listen)
+		}
+		taken[listen] = true
+	}
+	if o.HTTPS != nil {
+		check("HTTPS.Insecure", o.HTTPS.Insecure)
+	}
+	if o.MQTT != nil {
+		check("MQTT.Insecure", o.MQTT.Insecure)
+		if o.MQTT.Insecure != "" && o.Module == nil {
+			p.add("MQTT.Insecure", "needs Module, which reads the credentials")
+		}
 	}
 }
 

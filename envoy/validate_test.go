@@ -76,8 +76,12 @@ func TestValidateNamesEveryMistakeAtOnce(t *testing.T) {
 func TestValidateSeesListenersTogether(t *testing.T) {
 	t.Parallel()
 	for want, o := range map[string]Options{
-		"MQTT.Listen: 0.0.0.0:8443 is the HTTPS listener's": {HTTPS: &HTTPS{}, MQTT: &MQTT{Listen: DefaultHTTPSListen}},
-		"HTTPS.OnlyDomain: needs Domain":                    {HTTPS: &HTTPS{OnlyDomain: true}},
+		"MQTT.Listen: 0.0.0.0:8443 is the HTTPS listener's":        {HTTPS: &HTTPS{}, MQTT: &MQTT{Listen: DefaultHTTPSListen}},
+		"HTTPS.OnlyDomain: needs Domain":                           {HTTPS: &HTTPS{OnlyDomain: true}},
+		"HTTPS.Insecure: \"nowhere\" is not IP:port":               {HTTPS: &HTTPS{Insecure: "nowhere"}},
+		"HTTPS.Insecure: 0.0.0.0:8443 is another listener's":       {HTTPS: &HTTPS{Insecure: DefaultHTTPSListen}},
+		"MQTT.Insecure: 0.0.0.0:1884 is another listener's":        {HTTPS: &HTTPS{Insecure: "0.0.0.0:1884"}, MQTT: &MQTT{Insecure: "0.0.0.0:1884"}, Module: &Module{}},
+		"MQTT.Insecure: needs Module, which reads the credentials": {MQTT: &MQTT{Insecure: "0.0.0.0:1884"}},
 	} {
 		if err := o.Validate(); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)

@@ -30,6 +30,9 @@ type Connection struct {
 	// handshake, leaf first, as Envoy computed them; they survive TLS
 	// resumption.
 	Attested []trust.Fingerprint
+	// Credentials are what the device brought, nil if nothing. They count without
+	// TLS only.
+	Credentials *Credentials
 	// SNI is the server name of the handshake, "" if there was none.
 	SNI string
 	// HubHint is the hub (ID or name) that Envoy's configuration names for the

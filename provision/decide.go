@@ -35,6 +35,8 @@ type Facts struct {
 	// Path is the verified chain under the hub's anchors, unless PathErr.
 	Path    trust.Path
 	PathErr error // a *trust.Error, or another error: ours
+	// UserDevice is the device that the user name names, without TLS.
+	UserDevice string
 	// Identity is what the path says of the device. Decide fills it in.
 	Identity *Identity
 	// NameIsHub reports whether a name is the ID of some hub.
@@ -79,7 +81,7 @@ type step struct {
 }
 
 // steps is the decision table, in order: the first step with a reason to refuse
-// ends the check.
+// ends the check. insecureSteps is that of connections without TLS.
 var steps = []step{
 	{"certificate presented", usable},
 	{"within limits", withinLimits},
@@ -100,7 +102,11 @@ var steps = []step{
 func Decide(f *Facts) (Decision, bool) {
 	d := &f.draft
 	*d = Decision{}
-	for _, s := range steps {
+	table := steps
+	if !f.Connection.TLS {
+		table = insecureSteps
+	}
+	for _, s := range table {
 		found := s.check(f, d)
 		if f.Connection.DryRun {
 			ok := found.reason == "" || found.reason.Outcome() == Allow
@@ -122,8 +128,6 @@ func usable(f *Facts, _ *Decision) finding {
 	switch {
 	case c.Problem != nil:
 		return finding{c.Problem.Reason, c.Problem.Detail}
-	case !c.TLS:
-		return finding{NoCertificate, "the connection is not TLS"}
 	case len(c.Leaf) == 0:
 		return finding{NoCertificate, "the device presented no certificate"}
 	}

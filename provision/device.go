@@ -21,8 +21,11 @@ type Device struct {
 	// says for people why.
 	Disabled       bool
 	DisabledReason string
-	// AllowInsecure lets the device connect without mutual TLS.
+	// AllowInsecure lets the device connect without TLS, by its secret. Without
+	// a secret that is nobody yet.
 	AllowInsecure bool
+	// Secret is that of the device; zero if it has none.
+	Secret SecretHash
 	// AllowMultipleConnections lets the device hold several connections.
 	AllowMultipleConnections bool
 	// Filters restrict what the device may publish and subscribe to. Nil, the

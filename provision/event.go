@@ -74,6 +74,10 @@ const (
 	// KeyApproved: one has.
 	KeyPending  Act = "key_pending"
 	KeyApproved Act = "key_approved"
+	// SecretCreated: the device has a new secret, and no other any more;
+	// SecretRemoved: it has none.
+	SecretCreated Act = "secret_created"
+	SecretRemoved Act = "secret_removed"
 	// Imported: devices were created out of a file, Count of them.
 	Imported Act = "imported"
 	// What a hub trusts was changed.
@@ -96,6 +100,8 @@ var sentences = map[Act]string{
 	IssuerChanged:       "device came with a certificate of another issuer",
 	KeyPending:          "device came with a key that waits for approval",
 	KeyApproved:         "another key of the device was approved",
+	SecretCreated:       "device secret was created",
+	SecretRemoved:       "device secret was removed",
 	Imported:            "devices were imported",
 	AnchorAdded:         "trust anchor was added",
 	AnchorRemoved:       "trust anchor was removed",

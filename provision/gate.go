@@ -252,11 +252,13 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 // gather collects the facts that need no look at devices.
 func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 	f := &Facts{Connection: *c, Now: g.now(), NameIsHub: g.nameIsHub}
-	if c.Problem != nil || !c.TLS {
+	if c.Problem != nil {
 		return f, nil
 	}
 	var h *liveHub
-	if r, m := g.recognize(ctx, f); r != nil {
+	if !c.TLS {
+		h = g.findInsecure(ctx, f)
+	} else if r, m := g.recognize(ctx, f); r != nil {
 		h = r.hub
 	} else {
 		if !c.DryRun {

@@ -37,6 +37,8 @@ const rebindPause = time.Minute
 func mustBind(f *Facts) bool {
 	d, i := f.Device, f.Identity
 	switch {
+	case !f.Connection.TLS: // there is nothing to bind it to
+		return false
 	case !d.Bound():
 		return true
 	case d.CurrentKey == i.Key && d.Anchor == i.Anchor && d.Issuer == i.Issuer:

@@ -7,6 +7,8 @@ type Reason string
 // The reasons, in the order in which a check can meet them.
 const (
 	NoCertificate          Reason = "no_certificate"
+	InsecureNotAllowed     Reason = "insecure_not_allowed"
+	SecretInvalid          Reason = "secret_invalid"
 	ListenerMisconfigured  Reason = "listener_misconfigured"
 	Overloaded             Reason = "overloaded"
 	CertificateMalformed   Reason = "certificate_malformed"
@@ -71,6 +73,10 @@ var reasons = map[Reason]struct {
 }{
 	NoCertificate: {Deny, "mutual TLS authentication is required",
 		"Make the device present its factory certificate in the TLS handshake."},
+	InsecureNotAllowed: {Deny, "mutual TLS authentication is required",
+		"Connect with the factory certificate over TLS; or allow the device to do without (allow_insecure), and create a secret for it."},
+	SecretInvalid: {Deny, "the device's secret is not valid",
+		"Give the device its secret again: `hubgate device secret create` makes a new one, which ends the old one."},
 	ListenerMisconfigured: {Fault, "the listener is misconfigured",
 		"Compare Envoy's listener with what `hubgate envoy config` prints: include_peer_certificate, SANITIZE_SET and initial_metadata have to be there."},
 	Overloaded: {Fault, "the service is overloaded",

@@ -50,6 +50,9 @@ type Session struct {
 	// Connection is Envoy's number of the connection.
 	Connection uint64
 	Source     netip.Addr
+	// Secret marks the secret that the device connected with, without TLS; zero
+	// for a certificate.
+	Secret SecretMark
 	// Since is when the check allowed it.
 	Since time.Time
 	// Certificates are the IDs by which its chain can be revoked, and Expires is
@@ -93,6 +96,9 @@ func newSession(c Connection, d Decision, i *Identity, now time.Time) Session {
 	if i != nil {
 		s.Certificates, s.Expires = i.Revocable, i.Expires
 	}
+	if !c.TLS {
+		s.Secret = c.Credentials.Secret.Mark()
+	}
 	epoch, number, ok := strings.Cut(c.EnvoyConnection, "/")
 	if ok {
 		s.Envoy.Epoch = epoch
@@ -112,6 +118,7 @@ const (
 	EndHubDisabled    EndReason = "hub_disabled"
 	EndDeviceGone     EndReason = "device_gone"
 	EndDeviceDisabled EndReason = "device_disabled"
+	EndSecretChanged  EndReason = "secret_changed"
 	EndAnchorRemoved  EndReason = "anchor_removed"
 	EndElsewhere      EndReason = "connected_elsewhere"
 	EndOrdered        EndReason = "ended_by_operator"
@@ -128,13 +135,15 @@ func MustEnd(s Session, h *Hub, d *Device, now time.Time) EndReason {
 		return EndHubGone
 	case h.Disabled:
 		return EndHubDisabled
-	case d == nil, !d.Bound():
+	case d == nil, s.Secret.IsZero() && !d.Bound():
 		// One that never connected was created anew: the session is of a device
 		// of its name that is gone.
 		return EndDeviceGone
 	case d.Disabled:
 		return EndDeviceDisabled
-	case !trustedBy(d.Anchor, h):
+	case !s.Secret.IsZero() && (!d.AllowInsecure || s.Secret != d.Secret.Mark()):
+		return EndSecretChanged
+	case s.Secret.IsZero() && !trustedBy(d.Anchor, h):
 		return EndAnchorRemoved
 	case s.Since.Before(d.SessionsEndBefore):
 		return EndOrdered

@@ -20,6 +20,7 @@ var orders = map[provision.EndReason]struct {
 	provision.EndHubDisabled:    {link.AdministrativeAction, "the hub is disabled"},
 	provision.EndDeviceGone:     {link.NotAuthorized, "the device was deleted"},
 	provision.EndDeviceDisabled: {link.AdministrativeAction, "the device is disabled"},
+	provision.EndSecretChanged:  {link.NotAuthorized, "the device may not connect with this secret any more"},
 	provision.EndAnchorRemoved:  {link.NotAuthorized, "the device's trust anchor was removed"},
 	provision.EndElsewhere:      {link.SessionTakenOver, "the device connected elsewhere"},
 	provision.EndRevoked:        {link.NotAuthorized, "a certificate of the device's chain was revoked"},
@@ -186,10 +187,12 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 	for c := range h.connections {
 		reason := whole
 		if reason == "" && c.judged {
-			var ok bool
-			if reason, ok = verdicts[c.anchor]; !ok {
-				reason = provision.MustEnd(provision.Session{Since: now}, hub, &provision.Device{Anchor: c.anchor}, now)
-				verdicts[c.anchor] = reason
+			if c.session.Secret.IsZero() { // it came by an anchor
+				var ok bool
+				if reason, ok = verdicts[c.anchor]; !ok {
+					reason = provision.MustEnd(provision.Session{Since: now}, hub, &provision.Device{Anchor: c.anchor}, now)
+					verdicts[c.anchor] = reason
+				}
 			}
 			if reason == "" {
 				reason = c.session.EndedBy(hub, now)

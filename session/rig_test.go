@@ -430,7 +430,7 @@ func (e *envoy) check(r *replica, d *chip, protocol provision.Protocol, number u
 func (e *envoy) checkAt(r *replica, d *chip, protocol provision.Protocol, number uint64, now time.Time) string {
 	return r.tracker.Allowed(context.Background(), provision.Session{
 		ID: uuid.Must(uuid.NewV7()).String(), Hub: d.Hub, Device: d.ID, DeviceName: d.Name, Protocol: protocol,
-		Envoy: e.id, Connection: number, Source: source, Since: now, LastActivity: now,
+		Envoy: e.id, Connection: number, Source: source, Secret: d.Secret.Mark(), Since: now, LastActivity: now,
 		Certificates: []trust.RevocationID{trust.KeyID(leafKey)}, Expires: now.Add(chainLife),
 	})
 }

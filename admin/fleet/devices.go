@@ -236,6 +236,9 @@ func (c DeviceChange) apply(d *provision.Device, now time.Time) error {
 		after.Disabled == d.Disabled && after.DisabledReason == d.DisabledReason {
 		return errUnchanged
 	}
+	if d.AllowInsecure && !after.AllowInsecure {
+		endBySecret(&after, now)
+	}
 	after.UpdatedAt = now
 	*d = after
 	return nil

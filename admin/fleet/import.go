@@ -206,6 +206,9 @@ func (i *Import) merge(r Record, is *provision.Device, now time.Time) (d provisi
 		d.Disabled == before.Disabled && d.DisabledReason == before.DisabledReason && d.Anchor == before.Anchor {
 		return d, still, provision.ErrUnchanged
 	}
+	if before.AllowInsecure && !d.AllowInsecure {
+		endBySecret(&d, now)
+	}
 	d.UpdatedAt = now
 	return d, still, nil
 }

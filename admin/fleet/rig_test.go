@@ -141,6 +141,12 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // last is the newest line.
 func (l *lines) last(t testing.TB) map[string]any {
 	t.Helper()

@@ -55,6 +55,15 @@ func TestOutcomes(t *testing.T) {
 				return err
 			}
 		}
+		createSecret := func(hub, name string) act {
+			return func(ctx context.Context, p access.Principal) error {
+				_, _, _, err := f.CreateSecret(ctx, p, hub, name)
+				return err
+			}
+		}
+		removeSecret := func(hub, name string) act {
+			return func(ctx context.Context, p access.Principal) error { return f.RemoveSecret(ctx, p, hub, name) }
+		}
 		updateDevice := func(hub, name string, c fleet.DeviceChange) act {
 			return func(ctx context.Context, p access.Principal) error {
 				_, err := f.UpdateDevice(ctx, p, hub, name, c)
@@ -143,6 +152,14 @@ func TestOutcomes(t *testing.T) {
 			{"update device", operator, updateDevice("declared", "SN-1", fleet.DeviceChange{AllowInsecure: ptr(true)}), "done"},
 			{"update device", operator, updateDevice("factory", "SN-1", fleet.DeviceChange{
 				Filters: ptr(&provision.Filters{Publish: provision.Filter{Topics: []string{"a#"}}})}), "invalid"},
+			{"create secret", viewer, createSecret("factory", "SN-1"), "denied"},
+			{"create secret", other, createSecret("factory", "SN-1"), "not_found"},
+			{"create secret", operator, createSecret("factory", "SN-9"), "not_found"},
+			{"create secret", operator, createSecret("factory", "SN-1"), "done"},
+			{"create secret", operator, createSecret("declared", "SN-1"), "done"},
+			{"remove secret", viewer, removeSecret("factory", "SN-1"), "denied"},
+			{"remove secret", operator, removeSecret("factory", "SN-9"), "not_found"},
+			{"remove secret", operator, removeSecret("factory", "SN-1"), "done"},
 			{"end sessions", viewer, endSessions("factory", "SN-1"), "denied"},
 			{"end sessions", operator, endSessions("factory", "SN-9"), "not_found"},
 			{"end sessions", operator, endSessions("factory", "SN-1"), "done"},

@@ -25,6 +25,7 @@ func newDevice(std streams) *cobra.Command {
 		newDeviceDelete(&t, std),
 		newDeviceCreate(&t, std),
 		newDeviceUpdate(&t, std),
+		newDeviceSecret(&t, std),
 		newDeviceImport(&t, std),
 		newDeviceExport(&t, std),
 	), "work on the embedded store, which nobody may be serving")
@@ -140,7 +141,7 @@ func printDevice(w io.Writer, d admin.Device) error {
 		{"description", orDash(d.Description)},
 		{"enabled", enabled},
 		{"connected", connected(d)},
-		{"allow insecure", yesNo(d.AllowInsecure)},
+		{"allow insecure", withoutTLS(d)},
 		{"allow multiple connections", yesNo(d.AllowMultipleConnections)},
 		{"publishes to", topicsOf(filters.Publish)},
 		{"subscribes to", topicsOf(filters.Subscribe)},

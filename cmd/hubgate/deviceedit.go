@@ -22,7 +22,7 @@ func (f *deviceFlags) add(c *cobra.Command, creates bool) {
 	flags.StringVar(&f.description, "description", "", "what it is")
 	flags.BoolVar(&f.enabled, "enabled", true, "let it connect")
 	flags.StringVar(&f.reason, "reason", "", "why it is disabled")
-	flags.BoolVar(&f.insecure, "allow-insecure", false, "let it connect without mutual TLS")
+	flags.BoolVar(&f.insecure, "allow-insecure", false, "let it connect without TLS, by its secret (hubgate device secret)")
 	flags.BoolVar(&f.multiple, "allow-multiple-connections", false, "let it hold several connections")
 	f.publish.add(c, "publish", "publish to")
 	f.subscribe.add(c, "subscribe", "subscribe to")
@@ -118,7 +118,7 @@ to its certificate's key and CA.`,
 					return err
 				}
 				return o.print(std.out, d, func() error {
-					return say(std.out, "%s on hub %s is created. Its first connection binds it to its certificate.\n", d.Name, args[0])
+					return say(std.out, "%s on hub %s is created. Its first connection binds it to its certificate.\n%s", d.Name, args[0], lacksSecret(d, args[0]))
 				})
 			})
 		},
@@ -169,7 +169,9 @@ func newDeviceUpdate(t *target, std streams) *cobra.Command {
 				if err := client.call(c.Context(), http.MethodPatch, path, nil, body, &d); err != nil {
 					return err
 				}
-				return o.print(std.out, d, func() error { return say(std.out, "%s on hub %s is changed.\n", d.Name, args[0]) })
+				return o.print(std.out, d, func() error {
+					return say(std.out, "%s on hub %s is changed.\n%s", d.Name, args[0], lacksSecret(d, args[0]))
+				})
 			})
 		},
 	}

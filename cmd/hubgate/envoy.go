@@ -83,6 +83,8 @@ func (f *envoyFlags) bind(c *cobra.Command) {
 	flags.DurationVar(&h.IdleTimeout, "https-idle-timeout", envoy.DefaultIdleTimeout, "end a connection without requests")
 	flags.DurationVar(&h.StreamIdleTimeout, "https-stream-idle-timeout", envoy.DefaultStreamIdleTimeout, "end a request on which nothing moves")
 
+	flags.StringVar(&h.Insecure, "insecure-http", "", "listen at this address too, WITHOUT TLS: devices that are allowed to get in by their secrets, which that network can read")
+
 	flags.BoolVar(&f.noMQTT, "no-mqtt", false, "no MQTT listener")
 	flags.StringVar(&m.Listen, "mqtt-listen", envoy.DefaultMQTTListen, "address of the MQTT listener")
 	flags.StringArrayVar(&m.Brokers, "mqtt-broker", []string{envoy.DefaultBroker}, "where admitted connections go; may be repeated")
@@ -91,6 +93,8 @@ func (f *envoyFlags) bind(c *cobra.Command) {
 	flags.Uint32Var(&m.MaxConnections, "mqtt-max-connections", 0, "bound of this listener alone (default: none)")
 	flags.DurationVar(&m.IdleTimeout, "mqtt-idle-timeout", envoy.DefaultIdleTimeout, "end a silent connection; longer than any MQTT keep-alive")
 	flags.BoolVar(&m.ProxyTLVs, "mqtt-proxy-tlvs", false, "tell the broker who is connected in a PROXY header (v2)")
+
+	flags.StringVar(&m.Insecure, "insecure-mqtt", "", "as --insecure-http, for MQTT; needs hubgate's library")
 
 	flags.BoolVar(&f.noModule, "no-module", false, "do without hubgate's library")
 	flags.StringVar(&l.Library, "module-library", "", "path of libhubgate.so (default: where Envoy looks for it)")
@@ -155,6 +159,12 @@ func (f *envoyFlags) resolve() (envoy.Options, []error) {
 	if !f.noModule {
 		o.Module = &f.module
 	}
+	if f.noHTTPS && f.https.Insecure != "" {
+		errs = append(errs, errors.New("--insecure-http goes beside the HTTPS listener: leave --no-https out"))
+	}
+	if f.noMQTT && f.mqtt.Insecure != "" {
+		errs = append(errs, errors.New("--insecure-mqtt goes beside the MQTT listener: leave --no-mqtt out"))
+	}
 	if f.noHTTPS && f.noMQTT {
 		errs = append(errs, errors.New("--no-https, --no-mqtt: nothing is left to listen on"))
 	}
@@ -184,6 +194,7 @@ var flagOf = map[string]string{
 	"MQTT.Listen": "mqtt-listen", "MQTT.Brokers": "mqtt-broker", "MQTT.Hub": "mqtt-hub", "MQTT.IdleTimeout": "mqtt-idle-timeout",
 	"Module.Library": "module-library", "Module.Links": "link", "Module.UserName": "mqtt-username", "Module.ClientID": "mqtt-client-id",
 	"Module.ConnectTimeout": "mqtt-connect-timeout", "Module.MaxConnect": "mqtt-max-connect",
+	"HTTPS.Insecure": "insecure-http", "MQTT.Insecure": "insecure-mqtt",
 	"NodeID": "node-id", "NodeCluster": "node-cluster", "Admin": "admin",
 	"HandshakeTimeout": "handshake-timeout", "TCPKeepalive": "tcp-keepalive",
 }

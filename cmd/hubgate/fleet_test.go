@@ -87,6 +87,7 @@ func fleetByHand(t *testing.T, s *site, v *serving) {
 		t.Errorf("%+v (%v)", d, err)
 	}
 	filtersByHand(t, s)
+	secretByHand(t, s)
 	does("SN-0001", "device", "list", "plant", "--enabled", "true", "--name-prefix", "SN-")
 	does("has no such device", "device", "list", "plant", "--name-prefix", "TN-")
 	does("has no such device", "device", "list", "plant", "--connected", "true")
@@ -196,4 +197,41 @@ func filtersByHand(t *testing.T, s *site) {
 func fingerprint(a *pki.Authority) string {
 	sum := sha256.Sum256(a.Certificate.Raw)
 	return hex.EncodeToString(sum[:])
+}
+
+// secretByHand gives a device a secret, and takes it.
+func secretByHand(t *testing.T, s *site) {
+	t.Helper()
+	show := func(want string) {
+		t.Helper()
+		if out := s.hubgate("device", "show", "plant", "SN-0001").ok(t); !strings.Contains(out, want) {
+			t.Errorf("printed\n%s\nwant %s", out, want)
+		}
+	}
+	made := s.hubgate("device", "secret", "create", "plant", "SN-0001")
+	if made.code != 0 || len(strings.TrimSpace(made.out)) != 43 || strings.Count(made.out, "\n") != 1 ||
+		!strings.Contains(made.err, "user name plant/SN-0001.") || !strings.Contains(made.err, "It opens nothing yet: `hubgate device update plant SN-0001 --allow-insecure`") {
+		t.Errorf("%+v", made)
+	}
+	if out := s.hubgate("device", "update", "plant", "SN-0001", "--allow-insecure").ok(t); strings.Contains(out, "secret") {
+		t.Errorf("printed\n%s", out)
+	}
+	show("yes, by its secret")
+	var again admin.DeviceSecret
+	text := s.hubgate("device", "secret", "create", "plant", "SN-0001", "-o", "json").ok(t)
+	if err := json.Unmarshal([]byte(text), &again); err != nil || !again.AllowInsecure || again.UserName != "plant/SN-0001" || again.Secret == strings.TrimSpace(made.out) {
+		t.Errorf("%+v (%v)", again, err)
+	}
+	if out := s.hubgate("device", "export", "plant").ok(t); strings.Contains(out, "secret") || strings.Contains(out, again.Secret) {
+		t.Errorf("the export has the secret:\n%s", out)
+	}
+	for range 2 { // once more is no change
+		s.hubgate("device", "secret", "remove", "plant", "SN-0001").ok(t)
+	}
+	show("yes, but it has no secret")
+	if out := s.hubgate("device", "update", "plant", "SN-0001", "--description", "x").ok(t); !strings.Contains(out, "before it has a secret: `hubgate device secret create plant SN-0001`") {
+		t.Errorf("printed\n%s", out)
+	}
+	s.hubgate("device", "update", "plant", "SN-0001", "--allow-insecure=false", "--description", "").ok(t)
+	show("allow insecure")
 }

@@ -63,6 +63,10 @@ func (c *connection) Metadata(key string) string {
 	return string(view(value))
 }
 
+func (c *connection) Remember(key, value string) {
+	C.envoy_dynamic_module_callback_network_set_filter_state_bytes(c.envoy, lend([]byte(key)), lend([]byte(value)))
+}
+
 // Wake has Envoy call the filter's Scheduled.
 func (c *connection) Wake() {
 	c.mu.Lock()

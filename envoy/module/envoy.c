@@ -58,11 +58,12 @@ static int64_t now(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-settings *hubgate_settings(uintptr_t handle, int64_t timeout) {
+settings *hubgate_settings(uintptr_t handle, int64_t timeout, bool ahead) {
   settings *s = calloc(1, sizeof *s);
   if (!s) return NULL;
   s->handle = handle;
   s->timeout = timeout;
+  s->ahead = ahead;
   pthread_mutex_init(&s->mu, NULL);
   return s;
 }
@@ -168,7 +169,9 @@ connection *envoy_dynamic_module_on_network_filter_new(settings *s, E e) {
 
 int envoy_dynamic_module_on_network_filter_new_connection(E e, connection *c) {
   c->scheduler = envoy_dynamic_module_callback_network_filter_scheduler_new(e);
-  envoy_dynamic_module_callback_network_set_filter_state_bytes(e, TEXT("hubgate.epoch"), hubgate_epoch);
+  // There is no handshake to wait for, and the session's filter sets the epoch.
+  if (c->settings->ahead) await(c);
+  else envoy_dynamic_module_callback_network_set_filter_state_bytes(e, TEXT("hubgate.epoch"), hubgate_epoch);
   return 0;
 }
 

@@ -57,6 +57,7 @@ struct connection {
 typedef struct settings {
   uintptr_t handle;   // Go's
   int64_t timeout;    // of the CONNECT, in nanoseconds; 0 in front of HTTP
+  bool ahead;         // its filter reads the CONNECT before the check, where there is no TLS
   pthread_mutex_t mu; // what follows
   connection *first, *last;
 } settings;
@@ -66,7 +67,7 @@ enum { ordered, late }; // why Envoy calls scheduled
 #pragma GCC visibility push(hidden)
 extern buffer hubgate_epoch;
 void hubgate_after_go(void);
-settings *hubgate_settings(uintptr_t handle, int64_t timeout);
+settings *hubgate_settings(uintptr_t handle, int64_t timeout, bool ahead);
 // Wakes those that have not sent their CONNECT in time.
 void hubgate_expire(settings *);
 // These change what the next filter gets of a hook's bytes.

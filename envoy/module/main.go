@@ -107,7 +107,7 @@ func envoy_dynamic_module_on_network_filter_config_new(e C.E, name, config C.buf
 		return nil
 	}
 	own := settings{s, make(chan struct{})}
-	m := C.hubgate_settings(C.uintptr_t(cgo.NewHandle(own)), C.int64_t(s.ConnectTimeout))
+	m := C.hubgate_settings(C.uintptr_t(cgo.NewHandle(own)), C.int64_t(s.ConnectTimeout), C.bool(s.Ahead))
 	go expire(m, s.ConnectTimeout, own.dropped)
 	return m
 }

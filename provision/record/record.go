@@ -29,7 +29,7 @@ import (
 //	2  hubs have a project, facts of their anchors, settings of events, a
 //	   proposal; devices may be unbound, and have a reason of their ban
 //	3  hubs have a policy, anchors a rotation group,
-//	   devices a key that waits for approval
+//	   devices a secret, and a key that waits for approval
 const Schema = 3
 
 // ErrCorrupt marks bytes that are no record.
@@ -190,6 +190,9 @@ func EncodeDevice(d provision.Device) ([]byte, error) {
 	if d.Issuer != d.Anchor {
 		m.Issuer = d.Issuer[:]
 	}
+	if !d.Secret.IsZero() {
+		m.Secret = d.Secret[:]
+	}
 	if d.ProvisionedFrom.IsValid() {
 		m.ProvisionedFrom = d.ProvisionedFrom.AsSlice()
 	}
@@ -232,6 +235,12 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 	d.Issuer, errs[4] = keyHash(m.Issuer, d.Anchor)
 	if err := errors.Join(errs[:]...); err != nil {
 		return provision.Device{}, fmt.Errorf("device: %w: %w", ErrCorrupt, err)
+	}
+	if len(m.Secret) > 0 {
+		if len(m.Secret) != len(d.Secret) {
+			return provision.Device{}, fmt.Errorf("device: %w: secret's hash of %d bytes", ErrCorrupt, len(m.Secret))
+		}
+		d.Secret = provision.SecretHash(m.Secret)
 	}
 	if len(m.ProvisionedFrom) > 0 {
 		addr, ok := netip.AddrFromSlice(m.ProvisionedFrom)

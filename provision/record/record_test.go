@@ -96,7 +96,7 @@ func sampleDevice() provision.Device {
 // sampleDevice3 has everything that schema 3 added.
 func sampleDevice3() provision.Device {
 	d := sampleDevice()
-	d.PendingKey = trust.KeyHash{5}
+	d.Secret, d.PendingKey = provision.SecretHash{8}, trust.KeyHash{5}
 	return d
 }
 

@@ -13,7 +13,11 @@ import (
 )
 
 // sessionSchema is the version of a session's form that this build writes.
-const sessionSchema = 1
+//
+//	1  the first
+//	2  how the device got in, if without TLS; its chain; why it should have
+//	   ended, if it could not be
+const sessionSchema = 2
 
 // EncodeSession returns the stored form of a session, without its hub, device
 // and ID.
@@ -36,6 +40,9 @@ func EncodeSession(s provision.Session) ([]byte, error) {
 	}
 	if s.Source.IsValid() {
 		m.Source = s.Source.AsSlice()
+	}
+	if !s.Secret.IsZero() {
+		m.Secret = s.Secret[:]
 	}
 	m.ProtoReflect().SetUnknown(s.Unknown)
 	return marshal(m)
@@ -71,6 +78,12 @@ func DecodeSession(hub provision.HubID, id SessionID, b []byte) (provision.Sessi
 			return provision.Session{}, fmt.Errorf("session: %w: revocation IDs of %d bytes", ErrCorrupt, len(m.Certificates))
 		}
 		s.Certificates = append(s.Certificates, trust.RevocationID(id))
+	}
+	if len(m.Secret) > 0 {
+		if len(m.Secret) != len(s.Secret) {
+			return provision.Session{}, fmt.Errorf("session: %w: mark of %d bytes", ErrCorrupt, len(m.Secret))
+		}
+		s.Secret = provision.SecretMark(m.Secret)
 	}
 	if len(m.Source) > 0 {
 		addr, ok := netip.AddrFromSlice(m.Source)

@@ -56,7 +56,7 @@ export function showDevice(frame, id, signal) {
         row("Trust anchor's key", key(d.trust_anchor_key_sha256, "Trust anchor's key hash")),
         d.disabled_reason && row("Why it is disabled", d.disabled_reason),
         row("Connections at a time", d.allow_multiple_connections ? "several" : "one"),
-        row("Without TLS", d.allow_insecure ? badge("warn", "allowed") : "refused"),
+        row("Without TLS", d.allow_insecure ? badge("warn", d.has_secret ? "allowed, by its secret" : "allowed, but it has no secret") : "refused"),
         row("Message filters", d.message_filters ? filters(d.message_filters) : "none: every topic")));
     const { disable, enable, end, erase } = buttons;
     const held = document.activeElement;

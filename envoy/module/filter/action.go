@@ -60,4 +60,6 @@ type Hook interface {
 	Chunks() [][]byte
 	// Metadata gives a field of hubgate's answer, empty if it has none.
 	Metadata(key string) string
+	// Remember sets filter state of the connection, for Envoy to tell hubgate.
+	Remember(key, value string)
 }

@@ -34,6 +34,10 @@
 // shim lets bytes pass by itself (Shared) and asks the filter only about what is
 // not plain.
 //
+// Where there is no TLS, another Filter stands in front of the check (Ahead): it
+// waits for the CONNECT in the same way, leaves its credentials for Envoy to tell
+// hubgate, and then lets everything pass. It has no session.
+//
 // Hooks run on the connection's own worker thread, one at a time. Orders come
 // from the link's goroutine and time's: they are noted under a lock, and Wake
 // makes Envoy call Scheduled on the worker thread. No hook waits for anything.

@@ -154,6 +154,9 @@ func (f *Filter) Read(h Hook, end bool) Action {
 	}
 	switch f.phase {
 	case waiting:
+		if f.settings.Ahead {
+			return f.ahead(h, end)
+		}
 		return f.connect(h, end)
 	case open:
 		return f.forward(h)
@@ -172,19 +175,11 @@ func (f *Filter) connect(h Hook, end bool) Action {
 	if f.session == nil && !f.identify(h) {
 		return f.close(Now, "hubgate_no_identity")
 	}
-	for _, chunk := range h.Chunks() {
-		f.pending = append(f.pending, chunk...)
-	}
-	packet, rest, err := mqtt.Split(f.pending, f.settings.MaxConnect)
-	if err != nil {
-		return f.refuse(err)
-	}
+	packet, rest, action := f.collect(h, end)
 	if packet == nil {
-		if end {
-			return f.close(Now, "hubgate_no_connect")
-		}
-		return Action{Take: true, Stop: true}
+		return action
 	}
+	var err error
 	if f.pending, err = f.rewrite(packet, rest); err != nil {
 		return f.refuse(err)
 	}
@@ -198,6 +193,22 @@ func (f *Filter) connect(h Hook, end bool) Action {
 		return Action{Take: true, Read: Pause, Stop: true}
 	}
 	return Action{Take: true, Put: f.enter()}
+}
+
+// collect gives the CONNECT once it is complete, and what followed it; until
+// then the packet is nil, and the action is what to do.
+func (f *Filter) collect(h Hook, end bool) (packet, rest []byte, _ Action) {
+	for _, chunk := range h.Chunks() {
+		f.pending = append(f.pending, chunk...)
+	}
+	packet, rest, err := mqtt.Split(f.pending, f.settings.MaxConnect)
+	switch {
+	case err != nil:
+		return nil, nil, f.refuse(err)
+	case packet == nil && end:
+		return nil, nil, f.close(Now, "hubgate_no_connect")
+	}
+	return packet, rest, Action{Take: true, Stop: true}
 }
 
 // enter begins to let everything pass, and gives what was held back.

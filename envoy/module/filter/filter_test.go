@@ -28,6 +28,7 @@ const (
 type envoy struct {
 	*Filter
 	metadata map[string]string
+	state    map[string]string
 	chunks   [][]byte
 	woken    atomic.Int32
 	links    *links
@@ -52,6 +53,7 @@ func (e *envoy) Wake() { e.woken.Add(1) }
 
 func (e *envoy) Chunks() [][]byte           { return e.chunks }
 func (e *envoy) Metadata(key string) string { return e.metadata[key] }
+func (e *envoy) Remember(key, value string) { e.state[key] = value }
 
 // start is a connection after its handshake.
 func start(t *testing.T, config string) *envoy {
@@ -65,6 +67,7 @@ func start(t *testing.T, config string) *envoy {
 		t.Fatal(err)
 	}
 	e := &envoy{
+		state:    make(map[string]string),
 		metadata: map[string]string{keyHub: "h", keyDevice: "d", keyName: "n", keySession: "s"},
 		links:    &links{client: client},
 	}

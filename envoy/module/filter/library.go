@@ -20,10 +20,12 @@ import (
 // Names under which Envoy's configuration refers to the library's parts, and
 // of the filter state they leave.
 const (
-	Validator  = "chain"
-	Session    = "session"
-	ChainState = "hubgate.chain"
-	EpochState = "hubgate.epoch"
+	Validator        = "chain"
+	Session          = "session"
+	Credentials      = "credentials"
+	ChainState       = "hubgate.chain"
+	EpochState       = "hubgate.epoch"
+	CredentialsState = "hubgate.credentials"
 )
 
 // gcPercent has Go collect garbage sooner than it would by itself: the memory
@@ -57,17 +59,22 @@ func (l *Library) Epoch() string { return l.epoch }
 // merely checks its configuration, nothing does. workers is the number of
 // Envoy's worker threads.
 func (l *Library) Configure(name string, config []byte, start bool, workers int) (*Settings, error) {
-	if name != Session {
-		return nil, fmt.Errorf("filter_name: %q is not %q", name, Session)
+	parse := ParseSettings
+	switch name {
+	case Session:
+	case Credentials:
+		parse = ParseAhead
+	default:
+		return nil, fmt.Errorf("filter_name: %q is neither %q nor %q", name, Session, Credentials)
 	}
-	s, err := ParseSettings(config)
+	s, err := parse(config)
 	if err != nil {
 		return nil, fmt.Errorf("filter_config: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	for _, key := range s.Keeps() {
 		l.log.Warn("devices choose their own identity at the broker", "filter_config", key, "format", keep)
 	}
-	if !start {
+	if !start || s.Ahead { // which needs no link
 		return s, nil
 	}
 	l.mu.Lock()

@@ -31,6 +31,9 @@ const (
 type Settings struct {
 	// HTTP is the role of a filter in front of HTTP; else it is MQTT's.
 	HTTP bool
+	// Ahead is the role of a filter that reads the CONNECT before the check,
+	// where there is no TLS to tell who the device is.
+	Ahead bool
 	// ConnectTimeout bounds, in front of a broker, the wait for a complete CONNECT after the TLS
 	// handshake, and the time that a CONNECT may be held.
 	ConnectTimeout time.Duration
@@ -44,13 +47,18 @@ type Settings struct {
 
 // document is the configuration as it is written.
 type document struct {
-	Role           string       `json:"role"`
-	Node           string       `json:"node"`
-	Link           linkSettings `json:"link"`
-	UserName       *string      `json:"username"`
-	ClientID       *string      `json:"client_id"`
-	ConnectTimeout *string      `json:"connect_timeout"`
-	MaxConnect     *int         `json:"max_connect_bytes"`
+	Role     string       `json:"role"`
+	Node     string       `json:"node"`
+	Link     linkSettings `json:"link"`
+	UserName *string      `json:"username"`
+	ClientID *string      `json:"client_id"`
+	bounds
+}
+
+// bounds are those of a CONNECT.
+type bounds struct {
+	ConnectTimeout *string `json:"connect_timeout"`
+	MaxConnect     *int    `json:"max_connect_bytes"`
 }
 
 // linkSettings say how to reach hubgate. They are the same for all filters of
@@ -75,10 +83,7 @@ func ParseSettings(config []byte) (*Settings, error) {
 	if err := decode(config, &d); err != nil {
 		return nil, err
 	}
-	s := &Settings{
-		HTTP: d.Role == "http", ConnectTimeout: DefaultConnectTimeout, MaxConnect: DefaultMaxConnect,
-		node: d.Node, link: d.Link,
-	}
+	s := &Settings{HTTP: d.Role == "http", node: d.Node, link: d.Link}
 	var problems []error
 	problem := func(key string, err error) {
 		if err != nil {
@@ -91,22 +96,12 @@ func ParseSettings(config []byte) (*Settings, error) {
 	if s.HTTP && (d.UserName != nil || d.ClientID != nil || d.ConnectTimeout != nil || d.MaxConnect != nil) {
 		problem("role", errors.New("username, client_id, connect_timeout and max_connect_bytes are for role mqtt"))
 	}
+	s.bound(d.bounds, problem)
 	var err error
 	s.userName, err = parseFormat(or(d.UserName, DefaultUserName), fieldHub, fieldDevice, fieldName)
 	problem("username", err)
 	s.clientID, err = parseFormat(or(d.ClientID, DefaultClientID), fieldHub, fieldDevice, fieldName, fieldClient)
 	problem("client_id", err)
-	if d.ConnectTimeout != nil {
-		s.ConnectTimeout, err = time.ParseDuration(*d.ConnectTimeout)
-		if err == nil && (s.ConnectTimeout <= 0 || s.ConnectTimeout > maxTimeout) {
-			err = fmt.Errorf("%s is not within 0 and %s", s.ConnectTimeout, maxTimeout)
-		}
-		problem("connect_timeout", err)
-	}
-	s.MaxConnect = or(d.MaxConnect, DefaultMaxConnect)
-	if s.MaxConnect < minConnect || s.MaxConnect > maxConnect {
-		problem("max_connect_bytes", fmt.Errorf("%d is not within %d and %d", s.MaxConnect, minConnect, maxConnect))
-	}
 	if s.node == "" {
 		s.node, err = os.Hostname()
 		problem("node", err)
@@ -121,10 +116,47 @@ func ParseSettings(config []byte) (*Settings, error) {
 	return s, nil
 }
 
+// ParseAhead reads the configuration of a filter ahead of the check, as strictly:
+// it has bounds alone.
+func ParseAhead(config []byte) (*Settings, error) {
+	var d bounds
+	if err := decode(config, &d); err != nil {
+		return nil, err
+	}
+	s := &Settings{Ahead: true}
+	var problems []error
+	s.bound(d, func(key string, err error) {
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", key, err))
+		}
+	})
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return s, nil
+}
+
+// bound takes in the bounds.
+func (s *Settings) bound(b bounds, problem func(string, error)) {
+	s.ConnectTimeout = DefaultConnectTimeout
+	if b.ConnectTimeout != nil {
+		var err error
+		s.ConnectTimeout, err = time.ParseDuration(*b.ConnectTimeout)
+		if err == nil && (s.ConnectTimeout <= 0 || s.ConnectTimeout > maxTimeout) {
+			err = fmt.Errorf("%s is not within 0 and %s", s.ConnectTimeout, maxTimeout)
+		}
+		problem("connect_timeout", err)
+	}
+	s.MaxConnect = or(b.MaxConnect, DefaultMaxConnect)
+	if s.MaxConnect < minConnect || s.MaxConnect > maxConnect {
+		problem("max_connect_bytes", fmt.Errorf("%d is not within %d and %d", s.MaxConnect, minConnect, maxConnect))
+	}
+}
+
 // Keeps names the keys whose format leaves what devices say of themselves.
 func (s *Settings) Keeps() []string {
 	var keys []string
-	if s.HTTP {
+	if s.HTTP || s.Ahead {
 		return nil
 	}
 	if s.userName == nil {

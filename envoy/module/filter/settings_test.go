@@ -91,6 +91,16 @@ func TestLibrary(t *testing.T) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
+	if s, err := l.Configure(Credentials, []byte(aheadConfig), true, 1); err != nil || !s.Ahead || s.MaxConnect != 1024 || l.client != nil {
+		t.Errorf("%+v, %v; want the filter ahead of the check, without a link", s, err)
+	}
+	if _, err := l.Configure(Credentials, []byte(`{"connect_timeout": "soon", "max_connect_bytes": 1}`), true, 1); err == nil ||
+		err.Error() != `filter_config: connect_timeout: time: invalid duration "soon"; max_connect_bytes: 1 is not within 1024 and 1048576` {
+		t.Errorf("%v, want both mistakes", err)
+	}
+	if _, err := l.Configure(Credentials, []byte(mqttConfig), true, 1); err == nil || !strings.Contains(err.Error(), "unknown field") {
+		t.Errorf("%v, want one about a field that it has not", err)
+	}
 	if _, err := l.Configure("other", []byte(mqttConfig), false, 1); err == nil || !strings.HasPrefix(err.Error(), "filter_name: ") {
 		t.Errorf("%v, want filter_name", err)
 	}

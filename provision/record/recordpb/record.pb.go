@@ -614,9 +614,11 @@ type Device struct {
 	Updated                  int64                  `protobuf:"varint,15,opt,name=updated,proto3" json:"updated,omitempty"`                                                // absent: as created
 	SessionsEndBefore        int64                  `protobuf:"varint,16,opt,name=sessions_end_before,json=sessionsEndBefore,proto3" json:"sessions_end_before,omitempty"` // Unix time, nanoseconds
 	DisabledReason           string                 `protobuf:"bytes,17,opt,name=disabled_reason,json=disabledReason,proto3" json:"disabled_reason,omitempty"`             // since schema 2
-	PendingKey               []byte                 `protobuf:"bytes,20,opt,name=pending_key,json=pendingKey,proto3" json:"pending_key,omitempty"`                         // since schema 3
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// Since schema 3.
+	Secret        []byte `protobuf:"bytes,18,opt,name=secret,proto3" json:"secret,omitempty"` // SHA-256
+	PendingKey    []byte `protobuf:"bytes,20,opt,name=pending_key,json=pendingKey,proto3" json:"pending_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Device) Reset() {
@@ -768,6 +770,13 @@ func (x *Device) GetDisabledReason() string {
 	return ""
 }
 
+func (x *Device) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
 func (x *Device) GetPendingKey() []byte {
 	if x != nil {
 		return x.PendingKey
@@ -882,20 +891,22 @@ func (x *Filter) GetTopics() []string {
 // The hub, the device ID and the session ID are not in it: the key and the
 // device's name tell them.
 type Session struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Schema        uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
-	DeviceName    string                 `protobuf:"bytes,2,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
-	Protocol      string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Node          string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
-	Epoch         string                 `protobuf:"bytes,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Connection    uint64                 `protobuf:"varint,6,opt,name=connection,proto3" json:"connection,omitempty"`
-	Source        []byte                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
-	Since         int64                  `protobuf:"fixed64,8,opt,name=since,proto3" json:"since,omitempty"`                                   // Unix time, nanoseconds
-	LastActivity  int64                  `protobuf:"fixed64,9,opt,name=last_activity,json=lastActivity,proto3" json:"last_activity,omitempty"` // absent: as since
-	Confirmed     bool                   `protobuf:"varint,10,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	Certificates  []byte                 `protobuf:"bytes,12,opt,name=certificates,proto3" json:"certificates,omitempty"` // revocation IDs of its path, 16 bytes each
-	Expires       int64                  `protobuf:"fixed64,13,opt,name=expires,proto3" json:"expires,omitempty"`         // Unix time, nanoseconds
-	Unended       string                 `protobuf:"bytes,14,opt,name=unended,proto3" json:"unended,omitempty"`           // why it should have been ended, and could not be
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Schema       uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	DeviceName   string                 `protobuf:"bytes,2,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	Protocol     string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Node         string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	Epoch        string                 `protobuf:"bytes,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Connection   uint64                 `protobuf:"varint,6,opt,name=connection,proto3" json:"connection,omitempty"`
+	Source       []byte                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
+	Since        int64                  `protobuf:"fixed64,8,opt,name=since,proto3" json:"since,omitempty"`                                   // Unix time, nanoseconds
+	LastActivity int64                  `protobuf:"fixed64,9,opt,name=last_activity,json=lastActivity,proto3" json:"last_activity,omitempty"` // absent: as since
+	Confirmed    bool                   `protobuf:"varint,10,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Since schema 2.
+	Secret        []byte `protobuf:"bytes,11,opt,name=secret,proto3" json:"secret,omitempty"`             // what marks the secret it came with, without TLS
+	Certificates  []byte `protobuf:"bytes,12,opt,name=certificates,proto3" json:"certificates,omitempty"` // revocation IDs of its path, 16 bytes each
+	Expires       int64  `protobuf:"fixed64,13,opt,name=expires,proto3" json:"expires,omitempty"`         // Unix time, nanoseconds
+	Unended       string `protobuf:"bytes,14,opt,name=unended,proto3" json:"unended,omitempty"`           // why it should have been ended, and could not be
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1000,6 +1011,13 @@ func (x *Session) GetConfirmed() bool {
 	return false
 }
 
+func (x *Session) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
 func (x *Session) GetCertificates() []byte {
 	if x != nil {
 		return x.Certificates
@@ -1083,7 +1101,7 @@ const file_record_proto_rawDesc = "" +
 	"\aanchors\x18\x03 \x03(\fR\aanchors\x12$\n" +
 	"\rintermediates\x18\x04 \x03(\fR\rintermediates\x12\x19\n" +
 	"\bsni_only\x18\x05 \x01(\bR\asniOnly\x12;\n" +
-	"\tadmission\x18\x06 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\"\x80\x05\n" +
+	"\tadmission\x18\x06 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\"\x98\x05\n" +
 	"\x06Device\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1103,7 +1121,8 @@ const file_record_proto_rawDesc = "" +
 	"\acreated\x18\x0e \x01(\x03R\acreated\x12\x18\n" +
 	"\aupdated\x18\x0f \x01(\x03R\aupdated\x12.\n" +
 	"\x13sessions_end_before\x18\x10 \x01(\x03R\x11sessionsEndBefore\x12'\n" +
-	"\x0fdisabled_reason\x18\x11 \x01(\tR\x0edisabledReason\x12\x1f\n" +
+	"\x0fdisabled_reason\x18\x11 \x01(\tR\x0edisabledReason\x12\x16\n" +
+	"\x06secret\x18\x12 \x01(\fR\x06secret\x12\x1f\n" +
 	"\vpending_key\x18\x14 \x01(\fR\n" +
 	"pendingKeyB\x0e\n" +
 	"\f_description\"q\n" +
@@ -1112,7 +1131,7 @@ const file_record_proto_rawDesc = "" +
 	"\tsubscribe\x18\x02 \x01(\v2\x16.hubgate.record.FilterR\tsubscribe\"8\n" +
 	"\x06Filter\x12\x16\n" +
 	"\x06reject\x18\x01 \x01(\bR\x06reject\x12\x16\n" +
-	"\x06topics\x18\x02 \x03(\tR\x06topics\"\xf1\x02\n" +
+	"\x06topics\x18\x02 \x03(\tR\x06topics\"\x89\x03\n" +
 	"\aSession\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x1f\n" +
 	"\vdevice_name\x18\x02 \x01(\tR\n" +
@@ -1127,7 +1146,8 @@ const file_record_proto_rawDesc = "" +
 	"\x05since\x18\b \x01(\x10R\x05since\x12#\n" +
 	"\rlast_activity\x18\t \x01(\x10R\flastActivity\x12\x1c\n" +
 	"\tconfirmed\x18\n" +
-	" \x01(\bR\tconfirmed\x12\"\n" +
+	" \x01(\bR\tconfirmed\x12\x16\n" +
+	"\x06secret\x18\v \x01(\fR\x06secret\x12\"\n" +
 	"\fcertificates\x18\f \x01(\fR\fcertificates\x12\x18\n" +
 	"\aexpires\x18\r \x01(\x10R\aexpires\x12\x18\n" +
 	"\aunended\x18\x0e \x01(\tR\aunendedB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
