@@ -29,6 +29,7 @@ type dialing struct {
 	userName string
 	password string
 	slowly   bool // one byte of the CONNECT per TLS record
+	plain    bool // without TLS
 	cache    tls.ClientSessionCache
 	tls      uint16 // the version of TLS; 0 is any
 }
@@ -37,7 +38,7 @@ type dialing struct {
 // comes.
 type client struct {
 	device   *device
-	conn     *tls.Conn
+	conn     net.Conn
 	version  byte
 	resumed  bool
 	messages chan [2]string // topic, payload
@@ -69,7 +70,7 @@ func (d *device) handshake(e *edge, address string, how dialing) (*tls.Conn, err
 
 // dial connects a device to the broker.
 func (d *device) dial(e *edge, how dialing) (*client, error) {
-	conn, err := d.handshake(e, e.mqtt, how)
+	conn, err := d.reach(e, how)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,19 @@ func (d *device) dial(e *edge, how dialing) (*client, error) {
 	return c, nil
 }
 
-func (d *device) greet(conn *tls.Conn, how dialing) (*client, error) {
+// reach is a connection of which nothing was sent yet.
+func (d *device) reach(e *edge, how dialing) (net.Conn, error) {
+	if !how.plain {
+		return d.handshake(e, e.mqtt, how)
+	}
+	conn, err := net.DialTimeout("tcp", e.insecureMQTT, patience)
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Now().Add(patience))
+}
+
+func (d *device) greet(conn net.Conn, how dialing) (*client, error) {
 	if how.version == 0 {
 		how.version = mqtt5
 	}
@@ -111,8 +124,9 @@ func (d *device) greet(conn *tls.Conn, how dialing) (*client, error) {
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
+	secure, _ := conn.(*tls.Conn)
 	c := &client{
-		device: d, conn: conn, version: how.version, resumed: conn.ConnectionState().DidResume, code: -1,
+		device: d, conn: conn, version: how.version, resumed: secure != nil && secure.ConnectionState().DidResume, code: -1,
 		messages: make(chan [2]string, 64), pongs: make(chan struct{}, 64), acks: make(chan byte, 8), closed: make(chan struct{}),
 	}
 	go c.read(r)

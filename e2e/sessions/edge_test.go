@@ -3,7 +3,6 @@ package sessions
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -33,16 +32,18 @@ var library = sync.OnceValues(func() (string, error) { return modulebin.Path(con
 // edge is the real Envoy, as the generator configures it. It can be started
 // again at the same addresses.
 type edge struct {
-	https, mqtt string
-	servers     *x509.CertPool
-	file        string // its configuration
-	process     *process.Process
+	https, mqtt                string
+	insecureHTTP, insecureMQTT string // "": none
+	servers                    *x509.CertPool
+	file                       string // its configuration
+	process                    *process.Process
 }
 
 // edgeConfig says what an Envoy is between.
 type edgeConfig struct {
 	authz, link     string // no link: without the library
 	broker, backend string
+	insecure        bool // listens without TLS, too
 }
 
 func startEdge(t testing.TB, c edgeConfig, args ...string) *edge {
@@ -69,6 +70,11 @@ func startEdge(t testing.TB, c edgeConfig, args ...string) *edge {
 	if c.link != "" {
 		o.Module = &envoy.Module{Library: must(library())(t), Links: []string{c.link}, ConnectTimeout: time.Minute}
 	}
+	if c.insecure {
+		addresses := freeAddresses(t, 2)
+		e.insecureHTTP, e.insecureMQTT = addresses[0], addresses[1]
+		o.HTTPS.Insecure, o.MQTT.Insecure, o.AccessLog = e.insecureHTTP, e.insecureMQTT, true
+	}
 	e.file = write(t, "envoy.yaml", must(envoy.Bootstrap(o))(t))
 	if len(args) == 0 {
 		args = []string{"--disable-hot-restart"}
@@ -85,7 +91,15 @@ func (e *edge) start(t testing.TB, args ...string) {
 		Name: "Envoy", Path: binary,
 		Args: append([]string{"-c", e.file, "--concurrency", "2", "--log-level", "warn"}, args...),
 		Ready: func(ctx context.Context) error {
-			return errors.Join(process.Accepts(e.https)(ctx), process.Accepts(e.mqtt)(ctx))
+			for _, address := range []string{e.https, e.mqtt, e.insecureHTTP, e.insecureMQTT} {
+				if address == "" {
+					continue
+				}
+				if err := process.Accepts(address)(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	})
 }

@@ -38,6 +38,7 @@ var stories = []struct {
 	{"chain expires", chainExpires},
 	{"connected elsewhere", connectedElsewhere},
 	{"without the library", withoutTheLibrary},
+	{"without TLS", withoutTLS},
 	{"the SDK's story", theSDKsStory},
 }
 
