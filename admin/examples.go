@@ -88,6 +88,15 @@ var (
 	exampleExport = `{"id":"5f3a9c1e-1c7b-8a52-b0d4-3e9a51c0f7aa","hub_id":"0b7d5c1e-7f7e-4f0c-9d3e-0c1f6f6f1d11","name":"SN-0001","description":"","enabled":true,"allow_insecure":false,"allow_multiple_connections":false,"message_filters":null,"created_at":"2026-11-26T09:30:00Z","updated_at":"2026-11-26T09:30:00Z"}
 `
 
+	exampleClaims = Claims{Claims: []Claim{{Name: "SN-0001", Used: true}, {Name: "SN-0002"}}, Total: 2}
+
+	exampleClaimImport = `{"name":"SN-0001"}
+{"name":"SN-0002"}
+`
+	exampleClaimsImported = `{"through":2,"counts":{"created":2,"updated":0,"unchanged":0,"refused":0,"still_disabled":0}}
+{"through":2,"counts":{"created":2,"updated":0,"unchanged":0,"refused":0,"still_disabled":0},"done":true}
+`
+
 	exampleNewToken = NewToken{Name: "ci", Role: "operator"}
 
 	exampleToken = Token{ID: "c2a6f8d4-6f52-4b0e-9f0b-6a1d0d0f2b11", Name: "ci", Role: "operator", CreatedAt: exampleTime}

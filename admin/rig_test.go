@@ -151,6 +151,12 @@ func (r *rig) do(method, path, body string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return r.send(request, body)
+}
+
+// send sends a request, which has that body.
+func (r *rig) send(request *http.Request, body string) (int, string) {
+	r.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		r.t.Fatal(err)

@@ -25,6 +25,7 @@ func (s *Server) table() []route {
 		s.revocationRoutes(),
 		s.deviceRoutes(),
 		s.transferRoutes(),
+		s.claimRoutes(),
 		s.sessionRoutes(),
 		s.explainRoutes(),
 		s.eventRoutes(),

@@ -68,51 +68,58 @@ func (s *Server) transferRoutes() []route {
 	}
 }
 
-// importDevices reads lines and answers while it does.
+// importDevices creates and edits devices.
 func (s *Server) importDevices(w http.ResponseWriter, r *http.Request) {
-	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != ndjson {
+	if mediaType(r) != ndjson {
 		s.fail(w, r, &requestError{http.StatusUnsupportedMediaType, "unsupported_media_type", "send " + ndjson + ": a device on each line"})
 		return
 	}
-	select {
-	case s.imports <- struct{}{}:
-		defer func() { <-s.imports }()
-	default:
-		s.fail(w, r, &requestError{http.StatusServiceUnavailable, "too_many_imports",
-			fmt.Sprintf("%d imports are at work already: try again later", cap(s.imports))})
+	if !s.beginImport(w, r) {
 		return
 	}
+	defer s.endImport()
 	p, _ := access.From(r.Context())
 	work, err := s.fleet.ImportDevices(r.Context(), p, r.PathValue("hub"), r.URL.Query().Get("enable") == "true")
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	i := &importer{server: s, work: work, body: r.Body, control: http.NewResponseController(w)}
-	if err := i.open(w); err != nil {
-		s.fail(w, r, work.End(r.Context(), err))
-		return
-	}
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		select {
-		case <-s.draining: // ends the read that waits
-			_ = i.control.SetReadDeadline(time.Unix(1, 0))
-		case <-stop:
-		}
-	}()
-	err = i.run(r.Context())
-	// What was done is told, whoever is still there to hear it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
-	defer cancel()
-	i.end(ctx, r, work.End(ctx, err))
+	(&importer[fleet.Record]{
+		server: s, work: work, counts: &work.Counts,
+		parse: func(line []byte) (fleet.Record, error) { return readRecord(work.Hub(), line) },
+	}).serve(w, r)
 }
 
-// importer is an import at work.
-type importer struct {
-	server  *Server
-	work    *fleet.Import
+func mediaType(r *http.Request) string {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.TrimSpace(kind)
+}
+
+// beginImport makes sure that there are not too many at work.
+func (s *Server) beginImport(w http.ResponseWriter, r *http.Request) bool {
+	select {
+	case s.imports <- struct{}{}:
+		return true
+	default:
+		s.fail(w, r, &requestError{http.StatusServiceUnavailable, "too_many_imports",
+			fmt.Sprintf("%d imports are at work already: try again later", cap(s.imports))})
+		return false
+	}
+}
+
+func (s *Server) endImport() { <-s.imports }
+
+// importer is an import at work, of one R on each line.
+type importer[R any] struct {
+	server *Server
+	work   interface {
+		Hub() provision.Hub
+		Put(ctx context.Context, records []R) ([]provision.PutResult, error)
+		End(ctx context.Context, err error) error
+	}
+	counts *fleet.ImportCounts // work's
+	parse  func(line []byte) (R, error)
+
 	body    io.Reader
 	control *http.ResponseController
 	out     stream
@@ -121,12 +128,35 @@ type importer struct {
 	through int // the last one done
 
 	// what the next flush stores and tells
-	records []fleet.Record
+	records []R
 	lines   []int // of records
 	refused []ImportResult
 }
 
-func (i *importer) open(w http.ResponseWriter) (err error) {
+// serve reads lines and answers while it does.
+func (i *importer[R]) serve(w http.ResponseWriter, r *http.Request) {
+	i.body, i.control = r.Body, http.NewResponseController(w)
+	if err := i.open(w); err != nil {
+		i.server.fail(w, r, i.work.End(r.Context(), err))
+		return
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-i.server.draining: // ends the read that waits
+			_ = i.control.SetReadDeadline(time.Unix(1, 0))
+		case <-stop:
+		}
+	}()
+	err := i.run(r.Context())
+	// What was done is told, whoever is still there to hear it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
+	defer cancel()
+	i.end(ctx, r, i.work.End(ctx, err))
+}
+
+func (i *importer[R]) open(w http.ResponseWriter) (err error) {
 	// Answers come while lines are still read.
 	if err := i.control.EnableFullDuplex(); err != nil {
 		return fmt.Errorf("full duplex: %w", err)
@@ -143,7 +173,7 @@ func (i *importer) open(w http.ResponseWriter) (err error) {
 }
 
 // Read gives whoever sends the lines its time for each piece.
-func (i *importer) Read(p []byte) (int, error) {
+func (i *importer[R]) Read(p []byte) (int, error) {
 	select {
 	case <-i.server.draining:
 		return 0, errDraining
@@ -157,7 +187,7 @@ func (i *importer) Read(p []byte) (int, error) {
 
 var errDraining = errors.New("hubgate is stopping")
 
-func (i *importer) run(ctx context.Context) error {
+func (i *importer[R]) run(ctx context.Context) error {
 	lines := bufio.NewReaderSize(i, MaxRecordLine)
 	for {
 		line, err := readLine(lines)
@@ -206,11 +236,11 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 }
 
 // take keeps a line's record for the next batch.
-func (i *importer) take(line []byte) {
+func (i *importer[R]) take(line []byte) {
 	if len(line) == 0 {
 		return
 	}
-	record, err := readRecord(i.work.Hub(), line)
+	record, err := i.parse(line)
 	if err != nil {
 		i.refuse(i.line, err)
 		return
@@ -219,19 +249,19 @@ func (i *importer) take(line []byte) {
 }
 
 // refuse remembers a line that is at fault itself.
-func (i *importer) refuse(line int, err error) {
-	i.work.Counts.Refused++
+func (i *importer[R]) refuse(line int, err error) {
+	i.counts.Refused++
 	i.tell(line, err)
 }
 
-func (i *importer) tell(line int, err error) {
+func (i *importer[R]) tell(line int, err error) {
 	_, code, text := failure(err)
 	i.refused = append(i.refused, ImportResult{Line: line, Error: code, Message: text})
 }
 
 // flush stores the batch, tells of what was refused, line by line, and
 // acknowledges all lines so far.
-func (i *importer) flush(ctx context.Context) error {
+func (i *importer[R]) flush(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	results, err := i.work.Put(limited, i.records)
@@ -250,7 +280,7 @@ func (i *importer) flush(ctx context.Context) error {
 		}
 	}
 	i.records, i.lines, i.refused, i.through = i.records[:0], i.lines[:0], i.refused[:0], i.line
-	counts := i.work.Counts
+	counts := *i.counts
 	if err := i.json.Encode(ImportResult{Through: i.through, Counts: &counts}); err != nil {
 		return err
 	}
@@ -258,8 +288,8 @@ func (i *importer) flush(ctx context.Context) error {
 }
 
 // end says how it ended.
-func (i *importer) end(ctx context.Context, r *http.Request, err error) {
-	counts := i.work.Counts
+func (i *importer[R]) end(ctx context.Context, r *http.Request, err error) {
+	counts := *i.counts
 	last := ImportResult{Through: i.through, Counts: &counts, Done: err == nil}
 	if err != nil {
 		var status int

@@ -80,7 +80,7 @@ func (r replies) of(protocol provision.Protocol, tls bool, d provision.Decision)
 		})
 	case outcome == provision.Allow:
 	case outcome == provision.Deny && protocol == provision.HTTP:
-		m = m.nested(responseDenied, func(m message) message { return r.refused(m, typev3.StatusCode_Forbidden, d, d.RetryAfter) })
+		m = m.nested(responseDenied, func(m message) message { return r.refused(m, deniedCode(d.Reason), d, d.RetryAfter) })
 	case outcome == provision.Deny:
 	default:
 		m = m.nested(responseError, func(m message) message {
@@ -130,6 +130,16 @@ func texts(a, b uuid.UUID) (string, string) {
 	}
 	s := string(both[:])
 	return s[:length], s[length:]
+}
+
+// deniedCode is the HTTP status of a denial.
+func deniedCode(reason provision.Reason) typev3.StatusCode {
+	switch reason {
+	case provision.QuotaExceeded, provision.RateLimited:
+		return typev3.StatusCode_TooManyRequests
+	default:
+		return typev3.StatusCode_Forbidden
+	}
 }
 
 // defaultRetryAfter is when to try again after a fault that tells no time.

@@ -29,6 +29,8 @@ type store interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
 	provision.Outbox
+	provision.Announcer
+	provision.Claims
 }
 
 // world is a hubgate on one store, behind an Envoy of its own.
@@ -104,7 +106,9 @@ func newWorld(t *testing.T, s store, u upstreams) *world {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	hookCA := must(pki.NewRoot("Hooks"))(t)
-	gate, err := provision.NewGate(provision.GateConfig{Store: s, Domain: domain, Logger: log, Hook: newHooks(t, hookCA)})
+	gate, err := provision.NewGate(provision.GateConfig{
+		Store: s, Domain: domain, Logger: log, Hook: newHooks(t, hookCA), Denials: s, FoldWindow: 100 * time.Millisecond,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,11 +246,14 @@ func (w *world) matches(a *answer, d provision.Decision) error {
 		return nil
 	}
 	status := http.StatusForbidden
-	if d.Reason.Outcome() == provision.Fault {
+	switch {
+	case d.Reason.Outcome() == provision.Fault:
 		status = http.StatusServiceUnavailable
-		if a.header.Get("Retry-After") == "" {
-			return errors.New("the device got no Retry-After")
-		}
+	case d.Reason == provision.QuotaExceeded || d.Reason == provision.RateLimited:
+		status = http.StatusTooManyRequests
+	}
+	if status != http.StatusForbidden && a.header.Get("Retry-After") == "" {
+		return errors.New("the device got no Retry-After")
 	}
 	want := refusal{Reason: string(d.Reason), Message: d.Reason.Message(), Decision: d.ID}
 	if a.status != status || a.refusal != want || through != 0 {

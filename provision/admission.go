@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/hubgate/hubgate/trust"
@@ -16,9 +15,6 @@ func unseenDevice(f *Facts) finding {
 	}
 	if why := f.Rules.refusal(f.Identity); why != "" {
 		return finding{DeviceNotAllowed, why}
-	}
-	if errors.Is(f.StoreErr, ErrNotClaimed) {
-		return finding{DeviceNotAllowed, f.StoreErr.Error()}
 	}
 	switch {
 	case f.Connection.DryRun:

@@ -223,12 +223,32 @@ func device(f *Facts, d *Decision) finding {
 		return finding{}
 	case f.Rules == nil:
 		return finding{Internal, "the hub's rules are not at hand"}
-	case f.StoreErr != nil && !errors.Is(f.StoreErr, ErrNotClaimed):
-		return finding{StoreUnavailable, f.StoreErr.Error()}
+	case f.StoreErr != nil:
+		return storeFinding(f.StoreErr, d)
 	case f.Device == nil:
 		return unseenDevice(f)
 	}
 	return knownDevice(f)
+}
+
+// quotaRetryAfter is when a device that its full hub refused may try again:
+// people have to make room first.
+const quotaRetryAfter = time.Minute
+
+// storeFinding tells what the store refused on purpose from what it failed to do.
+func storeFinding(err error, d *Decision) finding {
+	var rate *RateError
+	switch {
+	case errors.Is(err, ErrNotClaimed):
+		return finding{DeviceNotAllowed, err.Error()}
+	case errors.Is(err, ErrQuota):
+		d.RetryAfter = quotaRetryAfter
+		return finding{QuotaExceeded, err.Error()}
+	case errors.As(err, &rate):
+		d.RetryAfter = rate.After
+		return finding{RateLimited, err.Error()}
+	}
+	return finding{StoreUnavailable, err.Error()}
 }
 
 // chainReasons maps what trust found wrong to reasons.

@@ -90,6 +90,9 @@ const (
 	Unrevoked  Act = "unrevoked"
 	CRLAdded   Act = "crl_added"
 	CRLRemoved Act = "crl_removed"
+	// Names were put on a hub's claim list or taken off it, Count of them.
+	ClaimsAdded   Act = "claims_added"
+	ClaimsRemoved Act = "claims_removed"
 )
 
 // sentences tell of acts that are not told by "was" and the act.
@@ -111,6 +114,8 @@ var sentences = map[Act]string{
 	Unrevoked:           "revocation of a certificate was lifted",
 	CRLAdded:            "certificate revocation list was added",
 	CRLRemoved:          "certificate revocation list was removed",
+	ClaimsAdded:         "claims were added",
+	ClaimsRemoved:       "claims were removed",
 }
 
 func (a Act) message(object ObjectType) string {

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -384,11 +385,14 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 	device := newDevice(f.Hub.ID, d.DeviceName, f.Path, f.Connection.Source, f.Now)
 	mark := g.devices.reading(device.ID)
 	start := time.Now()
+	policy := &f.Hub.Policy
 	existing, created, err := g.store.CreateDevice(ctx, Creation{
 		Device:     device,
 		HubVersion: f.Hub.Version,
-		Claim:      f.Rules.claim(f.Identity.Anchor),
 		Event:      provisionedEvent(device, f.Connection.Source, id, f.Now),
+		Claim:      f.Rules.claim(f.Identity.Anchor),
+		MaxDevices: cmp.Or(policy.MaxDevices, DefaultMaxDevices),
+		PerSecond:  policy.FirstConnectionsPerSecond,
 	})
 	g.metrics.observeStore("create", start, err)
 	switch {

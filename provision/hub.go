@@ -2,6 +2,7 @@ package provision
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -108,12 +109,25 @@ var (
 	ErrStoreChanged = errors.New("store is not the one this process started with")
 	// ErrNotEmpty: the hub has devices.
 	ErrNotEmpty = errors.New("has devices")
-	// ErrNotClaimed: the hub's claim list does not have the device's name, or had
-	// it used before.
-	ErrNotClaimed = errors.New("not on the hub's claim list")
+	// ErrNotClaimed: the name is not on the hub's claim list, or was used.
+	ErrNotClaimed = errors.New("not claimed")
+	// ErrTooManyClaims: the claim list would have more than MaxClaims names.
+	ErrTooManyClaims = errors.New("too many claims")
+	// ErrQuota: the hub has as many devices as it may have.
+	ErrQuota = errors.New("the hub has as many devices as it may have")
 	// ErrUnavailable: the store does not answer.
 	ErrUnavailable = errors.New("store unavailable")
 )
+
+// RateError refuses a first connection that comes too soon after others.
+type RateError struct {
+	// After is when the hub can take one again.
+	After time.Duration
+}
+
+func (e *RateError) Error() string {
+	return fmt.Sprintf("too many first connections: the hub takes one again in %s", e.After)
+}
 
 // MaxLearned bounds the intermediates that a hub learns from successful chains.
 const MaxLearned = trust.MaxLearned

@@ -33,6 +33,8 @@ const (
 	HookDenied             Reason = "hook_denied"
 	HookUnavailable        Reason = "hook_unavailable"
 	DeviceAlreadyConnected Reason = "device_already_connected"
+	QuotaExceeded          Reason = "quota_exceeded"
+	RateLimited            Reason = "rate_limited"
 	DeviceKnown            Reason = "device_known"
 	DeviceProvisioned      Reason = "device_provisioned"
 	StoreUnavailable       Reason = "store_unavailable"
@@ -118,13 +120,17 @@ var reasons = map[Reason]struct {
 	DeviceUnknown: {Deny, "could not identify device",
 		"Turn on auto_provisioning on the hub to let unseen devices create themselves."},
 	DeviceNotAllowed: {Deny, "the device may not provision itself",
-		"The log says which of the hub's admission rules the device did not meet: if it should connect, change the rule, add its name to the claim list, or create the device."},
+		"The log says which of the hub's admission rules the device did not meet: if it should connect, change the rule, add its name to the claim list (`hubgate claim import`), or create the device."},
 	HookDenied: {Deny, "the device may not provision itself",
 		"The hub's admission hook refused the device; the log has what it said."},
 	HookUnavailable: {Fault, "the service is temporarily unavailable",
 		"The hub's admission hook did not answer as it should within a second; the log says how. Known devices connect meanwhile."},
 	DeviceAlreadyConnected: {Deny, "device is already connected",
 		"Another connection of this device is open, and the hub refuses a second one (`connections: reject`): end it with `hubgate session end`; one of an Envoy that died ends by itself."},
+	QuotaExceeded: {Deny, "the hub takes no more devices",
+		"The hub has as many devices as its policy allows: delete those that are gone, or raise max_devices. Known devices get in."},
+	RateLimited: {Deny, "too many devices connect for the first time",
+		"First connections come faster than the hub's first_connections_per_second: devices get in when they try again. If no rollout explains it, look at who connects."},
 	DeviceKnown:       {Allow, "device is known", ""},
 	DeviceProvisioned: {Allow, "device was auto-provisioned", ""},
 	StoreUnavailable: {Fault, "the service is temporarily unavailable",

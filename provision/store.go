@@ -14,13 +14,19 @@ import (
 const DefaultPartitions = 64
 
 // Creation is one first connection: the device to create, the hub version that
-// the decision to create it was made with, and the event that tells of it.
+// the decision to create it was made with, and the event that tells of it. The
+// zero values of the others bound nothing.
 type Creation struct {
 	Device     Device
 	HubVersion uint64
-	// Claim is what the hub's claim list has to say of the device's name.
+	Event      Event
+	// Claim says whether the name has to be on the hub's claim list.
 	Claim ClaimPolicy
-	Event Event
+	// MaxDevices is how many devices the hub may have after it.
+	MaxDevices int
+	// PerSecond is how many creations with a rate the hub may see in a second,
+	// by whichever process: a bucket that holds the tokens of one second.
+	PerSecond int
 }
 
 // Store is what the Gate needs of a store. Every method honours the context's
@@ -58,7 +64,9 @@ type Store interface {
 	// It returns ErrHubChanged, and creates nothing, if the hub is gone, being
 	// deleted, or of another version; ErrStoreChanged if the store is not the
 	// one it was at start. Once a change of a hub is acknowledged, no creation
-	// that was decided before it succeeds.
+	// that was decided before it succeeds. Then, in this order, it refuses with
+	// ErrNotClaimed, ErrQuota or a *RateError; one that is refused uses up
+	// neither the claim nor a token, one that succeeds both.
 	CreateDevice(ctx context.Context, c Creation) (Device, bool, error)
 	// BindDevice binds a device to its key and anchor in one atomic step, unless
 	// it is bound to others than the decision was made with: then it returns the

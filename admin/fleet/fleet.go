@@ -31,6 +31,7 @@ type Gate interface {
 type Store interface {
 	provision.HubRegistry
 	provision.DeviceRegistry
+	provision.Claims
 	provision.Announcer
 	Partitions() int
 	Hub(ctx context.Context, id provision.HubID) (provision.Hub, error)

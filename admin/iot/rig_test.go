@@ -40,6 +40,7 @@ type store interface {
 	provision.DeviceRegistry
 	provision.Announcer
 	provision.Sessions
+	provision.Claims
 }
 
 // stores are both kinds.

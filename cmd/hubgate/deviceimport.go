@@ -19,6 +19,7 @@ import (
 
 const ndjson = "application/x-ndjson"
 
+// importFlags are those of every import, of devices and of claims.
 type importFlags struct {
 	*target
 	std      streams
@@ -26,12 +27,31 @@ type importFlags struct {
 	hub      string
 	from     int
 	rejects  string
-	enable   bool
 	progress bool
+
+	// path is that of the import below the hub's, kind what its lines are, and
+	// counts tells what became of them.
+	path, kind string
+	query      url.Values
+	counts     func(fleet.ImportCounts) string
+}
+
+// add adds the flags, and the check of them before work.
+func (f *importFlags) add(c *cobra.Command) {
+	f.output.flag(c)
+	flags := c.Flags()
+	flags.IntVar(&f.from, "from-line", 1, "begin with this line")
+	flags.StringVar(&f.rejects, "rejects", "", "write the lines that are refused into this file, as they are")
+	flags.BoolVar(&f.progress, "progress", false, "tell how far it is, even if standard error is no terminal")
+	c.Args = args("HUB", "FILE")
+	c.ValidArgsFunction = f.completeHubs(func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveDefault
+	})
 }
 
 func newDeviceImport(t *target, std streams) *cobra.Command {
-	f := &importFlags{target: t, std: std}
+	f := &importFlags{target: t, std: std, path: "/devices/import", kind: ndjson, query: url.Values{}, counts: countsText}
+	var enable bool
 	c := &cobra.Command{
 		Use:   "import HUB FILE",
 		Short: "Create and edit devices out of a file",
@@ -48,28 +68,23 @@ and does not keep the others. When hubgate goes away, the command says from whic
 line --from-line goes on. Exit code 8: some lines were refused.`,
 		Example: `  hubgate device import factory devices.ndjson --rejects rejected.ndjson
   hubgate device export factory --disabled | hubgate device import factory - --context other-region`,
-		Args: args("HUB", "FILE"),
-		ValidArgsFunction: t.completeHubs(func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveDefault
-		}),
 		RunE: func(c *cobra.Command, args []string) error {
-			if f.from < 1 {
-				return usage("--from-line: %d is no number of a line: the first is 1", f.from)
+			if enable {
+				f.query.Set("enable", "true")
 			}
-			f.hub = args[0]
-			return f.run(c.Context(), args[1])
+			return f.run(c.Context(), args[0], args[1])
 		},
 	}
-	f.output.flag(c)
-	flags := c.Flags()
-	flags.IntVar(&f.from, "from-line", 1, "begin with this line")
-	flags.StringVar(&f.rejects, "rejects", "", "write the lines that are refused into this file, as they are")
-	flags.BoolVar(&f.enable, "enable", false, "let a line enable a device that is disabled here")
-	flags.BoolVar(&f.progress, "progress", false, "tell how far it is, even if standard error is no terminal")
+	f.add(c)
+	c.Flags().BoolVar(&enable, "enable", false, "let a line enable a device that is disabled here")
 	return c
 }
 
-func (f *importFlags) run(ctx context.Context, path string) (err error) {
+func (f *importFlags) run(ctx context.Context, hub, path string) (err error) {
+	if f.from < 1 {
+		return usage("--from-line: %d is no number of a line: the first is 1", f.from)
+	}
+	f.hub = hub
 	in := f.std.in
 	if path != "-" {
 		file, err := os.Open(path)
@@ -112,12 +127,8 @@ func (f *importFlags) transfer(ctx context.Context, client *client, s *sender) (
 	if err := s.skip(); err != nil {
 		return last, err
 	}
-	query := url.Values{}
-	if f.enable {
-		query.Set("enable", "true")
-	}
 	defer s.stop()
-	response, err := client.send(ctx, http.MethodPost, hubPath(f.hub)+"/devices/import", query, s, ndjson)
+	response, err := client.send(ctx, http.MethodPost, hubPath(f.hub)+f.path, f.query, s, f.kind)
 	switch {
 	case errors.As(err, new(*apiError)):
 		return last, err // it never began
@@ -146,7 +157,7 @@ func (f *importFlags) transfer(ctx context.Context, client *client, s *sender) (
 		s.acknowledge(r.Through)
 		f.tellLong(s)
 		r.Counts.Refused += s.tooLong()
-		p.at(r.Through, func() string { return countsText(*r.Counts) })
+		p.at(r.Through, func() string { return f.counts(*r.Counts) })
 		if r.Error != "" {
 			return last, f.broken(s, &apiError{status: http.StatusServiceUnavailable, Code: r.Error, Message: r.Message})
 		}
@@ -179,7 +190,7 @@ func (f *importFlags) broken(s *sender, err error) error {
 }
 
 func (f *importFlags) summary(r admin.ImportResult) error {
-	if err := say(f.std.out, "%s imported into hub %s: %s.\n", count(r.Through-f.from+1, "line"), f.hub, countsText(*r.Counts)); err != nil {
+	if err := say(f.std.out, "%s imported into hub %s: %s.\n", count(r.Through-f.from+1, "line"), f.hub, f.counts(*r.Counts)); err != nil {
 		return err
 	}
 	if n := r.Counts.StillDisabled; n > 0 {

@@ -17,6 +17,7 @@ type noDevices struct {
 	provision.Outbox
 	provision.Cursors
 	provision.Sessions
+	provision.Claims
 	tokenStore
 }
 

@@ -44,6 +44,7 @@ func newRoot(std streams) *cobra.Command {
 		newCert(std),
 		newCRL(std),
 		newDevice(std),
+		newClaim(std),
 		newSession(std),
 		newEvent(std),
 		newToken(std),

@@ -36,6 +36,7 @@ type storeMethods interface {
 	provision.Cursors
 	provision.Sessions
 	provision.Tokens
+	provision.Claims
 }
 
 // openStore opens the store of the configuration. owner is how other processes

@@ -49,6 +49,7 @@ type store interface {
 	provision.Sessions
 	provision.Announcer
 	provision.Outbox
+	provision.Claims
 }
 
 // storage opens the same store again and again, as restarts of hubgate do, and

@@ -31,6 +31,9 @@ func filled(t *testing.T) (*Store, provision.Hub) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.PutClaims(t.Context(), hub.ID, []string{"claimed-1", "claimed-2"}); err != nil {
+		t.Fatal(err)
+	}
 	return s, hub
 }
 
@@ -68,7 +71,7 @@ func TestBackupWhileServing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report.StoreID != s.ID() || report.Hubs != 2 || report.Devices < 200 || report.Devices > 201 || report.Learned != 1 || report.Events < 201 {
+		if report.StoreID != s.ID() || report.Hubs != 2 || report.Devices < 200 || report.Devices > 201 || report.Learned != 1 || report.Claims != 2 || report.Events < 201 {
 			t.Errorf("%+v", report)
 		}
 	}
@@ -170,6 +173,18 @@ func TestVerifyFinds(t *testing.T) {
 		"intermediate under a wrong key": {func(b func([]byte) *bbolt.Bucket) error {
 			return b(bucketLearned).Put(learnedKey(hub.ID, []byte("a")), []byte("b"))
 		}, "not what its key says"},
+		"claim of no hub": {func(b func([]byte) *bbolt.Bucket) error {
+			return b(bucketClaims).Put(claimKey(other, name), claimFree)
+		}, "which does not exist"},
+		"number of claims of no hub": {func(b func([]byte) *bbolt.Bucket) error {
+			return b(bucketClaims).Put(claimKey(other, ""), number(1))
+		}, "number of claims of hub"},
+		"claim that is not counted": {func(b func([]byte) *bbolt.Bucket) error {
+			return b(bucketClaims).Put(claimKey(hub.ID, name), claimUsed)
+		}, "has 3 claims, its number says 2"},
+		"claim that is neither free nor used": {func(b func([]byte) *bbolt.Bucket) error {
+			return b(bucketClaims).Put(claimKey(hub.ID, "claimed-1"), []byte("x"))
+		}, "claim 78"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

@@ -50,8 +50,8 @@ type Config struct {
 	// Retention is how many events each partition keeps at most; 0 means
 	// DefaultRetention.
 	Retention int
-	// Now is the clock of Watch, of sessions and of leases on cursors; nil means
-	// time.Now.
+	// Now is the clock of Watch, of sessions, of leases on cursors and of rates;
+	// nil means time.Now.
 	Now func() time.Time
 }
 
@@ -66,6 +66,7 @@ type Store struct {
 	feed       *feed
 	sessions   *sessions
 	owners     *owners
+	rates      *rates
 	queue      chan *op
 	running    atomic.Bool
 	replaced   atomic.Bool
@@ -83,6 +84,7 @@ var _ interface {
 	provision.Announcer
 	provision.Cursors
 	provision.Sessions
+	provision.Claims
 } = (*Store)(nil)
 
 // Open opens the file, or creates it, and locks it against other processes.
@@ -104,6 +106,7 @@ func Open(config Config) (*Store, error) {
 		feed:      newFeed(now),
 		sessions:  newSessions(now),
 		owners:    newOwners(now),
+		rates:     newRates(now),
 		queue:     make(chan *op, maxBatch),
 		closing:   make(chan struct{}),
 		stopped:   make(chan struct{}),

@@ -85,6 +85,12 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		if existing = bytes.Clone(t.get(bucketDevices, key)); existing != nil {
 			return nil
 		}
+		if err := t.mayCreate(hub, c); err != nil {
+			return err
+		}
+		if c.Claim != provision.NoClaims {
+			t.put(bucketClaims, claimKey(d.Hub, d.Name), claimUsed)
+		}
 		t.addDevice(hub, d, stored)
 		t.appendEvent(partition, event)
 		return nil
@@ -97,6 +103,23 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		return d, false, err
 	}
 	return d, true, nil
+}
+
+// mayCreate refuses a first connection for the hub's sake. The token comes last,
+// as one that is refused takes none.
+func (t *txn) mayCreate(hub *hubState, c provision.Creation) error {
+	if c.Claim != provision.NoClaims {
+		if err := t.checkClaim(c.Device.Hub, c.Device.Name, c.Claim); err != nil {
+			return err
+		}
+	}
+	if n := hub.counters.devices; c.MaxDevices > 0 && n >= uint64(c.MaxDevices) {
+		return fmt.Errorf("%w: %d of %d", provision.ErrQuota, n, c.MaxDevices)
+	}
+	if c.PerSecond > 0 {
+		return t.store.rates.take(c.Device.Hub, c.PerSecond)
+	}
+	return nil
 }
 
 // addDevice stores a new device with its indexes.

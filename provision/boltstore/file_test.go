@@ -88,9 +88,9 @@ func TestOpenRefuses(t *testing.T) {
 		},
 		"newer schema": {
 			make: func(t *testing.T, path string) {
-				store(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaSchema, []byte("3")) })
+				store(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaSchema, []byte("4")) })
 			},
-			want: "it was written by a newer hubgate (schema 3, this one knows up to 2)",
+			want: "it was written by a newer hubgate (schema 4, this one knows up to 3)",
 		},
 		"missing bucket": {
 			make: func(t *testing.T, path string) {
@@ -249,7 +249,7 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.DeleteBucket(bucketAnchors), tx.Bucket(bucketMeta).Put(metaSchema, []byte("1")))
+		return errors.Join(tx.DeleteBucket(bucketAnchors), tx.DeleteBucket(bucketClaims), tx.Bucket(bucketMeta).Put(metaSchema, []byte("1")))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
@@ -261,5 +261,8 @@ func TestUpgrade(t *testing.T) {
 	again, err := s.AnchorDevices(t.Context(), hub.ID)
 	if err != nil || !maps.Equal(again, anchors) {
 		t.Errorf("counted %v (%v), want %v", again, err, anchors)
+	}
+	if n, err := s.PutClaims(t.Context(), hub.ID, []string{"chip-1"}); err != nil || n != 1 {
+		t.Errorf("claims in a file of schema 1: %d, %v", n, err)
 	}
 }

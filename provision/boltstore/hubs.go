@@ -312,8 +312,8 @@ func (t *txn) markDeleting(id provision.HubID, event []byte, empty bool) error {
 	return nil
 }
 
-// purge removes devices of a hub that is being deleted, and the hub itself with
-// the last of them. It reports whether the hub is gone.
+// purge removes devices and claims of a hub that is being deleted, and the hub
+// itself with the last of them. It reports whether the hub is gone.
 func (t *txn) purge(id provision.HubID) (bool, error) {
 	b := t.get(bucketHubs, t.store.hubKey(id))
 	if b == nil {
@@ -339,6 +339,9 @@ func (t *txn) purge(id provision.HubID) (bool, error) {
 	if len(names) == purgeBatch {
 		return false, nil
 	}
+	if done, err := t.clearClaims(id); err != nil || !done {
+		return false, err
+	}
 	for _, bucket := range [][]byte{bucketLearned, bucketAnchors, bucketRevoked, bucketCRLs} {
 		if err := t.deleteOf(bucket, id); err != nil {
 			return false, err
@@ -348,6 +351,7 @@ func (t *txn) purge(id provision.HubID) (bool, error) {
 	t.delete(bucketNames, []byte(hub.Name))
 	t.delete(bucketHubs, t.store.hubKey(id))
 	t.hubs[id] = &hubState{}
+	t.store.rates.forget(id)
 	t.changed(id.Partition(t.store.meta.partitions), provision.Change{Kind: provision.HubChanged, Hub: id})
 	return true, nil
 }

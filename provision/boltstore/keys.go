@@ -37,6 +37,8 @@ import (
 //	cursors   partition (2) ‖ sink         seq (8) of the last event that the sink has
 //	anchors   hub ‖ SHA-256 of key         devices that this anchor admitted last (8)
 //	tokens    token name                   record.EncodeToken
+//	claims    hub ‖ device name            0, or 1 if it was used (1)
+//	          hub                          how many names that are (8)
 //
 // Device names come last in their keys, so they may hold any byte.
 var (
@@ -54,6 +56,7 @@ var (
 	bucketCursors  = []byte("cursors")
 	bucketAnchors  = []byte("anchors")
 	bucketTokens   = []byte("tokens")
+	bucketClaims   = []byte("claims")
 
 	metaSchema     = []byte("schema")
 	metaID         = []byte("id")
@@ -65,7 +68,8 @@ var (
 //
 //	1  the first
 //	2  with anchors, which an older hubgate would not keep up
-const schema = 2
+//	3  with claims and revocations, which an older hubgate would not ask for
+const schema = 3
 
 // maxNameBytes bounds device names: what fits the longest valid one.
 const maxNameBytes = 4 * provision.MaxNameRunes
@@ -81,6 +85,12 @@ func hubKey(partition int, hub provision.HubID) []byte {
 func deviceKey(hub provision.HubID, name string) []byte {
 	return append(append(make([]byte, 0, 16+len(name)), hub.UUID[:]...), name...)
 }
+
+// claimKey of no name is that of the hub's number of claims.
+func claimKey(hub provision.HubID, name string) []byte { return deviceKey(hub, name) }
+
+// firstName comes before every name, and after none.
+var firstName = []byte{0}
 
 func idKey(hub provision.HubID, id provision.DeviceID) []byte {
 	return append(append(make([]byte, 0, 16+16), hub.UUID[:]...), id.UUID[:]...)
@@ -199,7 +209,7 @@ var buckets = [][]byte{bucketMeta, bucketHubs, bucketNames, bucketDevices, bucke
 
 // laterBuckets came after the first release of the schema. A file without them
 // gets them when it is opened; an older hubgate leaves them alone.
-var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketTokens, bucketRevoked, bucketCRLs}
+var laterBuckets = [][]byte{bucketCursors, bucketAnchors, bucketTokens, bucketRevoked, bucketCRLs, bucketClaims}
 
 // upgrade makes what a file of an older hubgate lacks.
 func upgrade(tx *bbolt.Tx) error {
@@ -209,11 +219,13 @@ func upgrade(tx *bbolt.Tx) error {
 		}
 	}
 	m := tx.Bucket(bucketMeta)
-	if string(m.Get(metaSchema)) == strconv.Itoa(schema) {
+	switch string(m.Get(metaSchema)) {
+	case strconv.Itoa(schema):
 		return nil
-	}
-	if err := countAll(tx); err != nil {
-		return err
+	case "1":
+		if err := countAll(tx); err != nil {
+			return err
+		}
 	}
 	return m.Put(metaSchema, []byte(strconv.Itoa(schema)))
 }

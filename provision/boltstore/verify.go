@@ -24,6 +24,7 @@ type Report struct {
 	Hubs       int
 	Devices    int
 	Learned    int // intermediates
+	Claims     int
 	Events     int
 }
 
@@ -112,6 +113,9 @@ func (v *verifier) run() {
 	if v.tx.Bucket(bucketAnchors) != nil { // a file of schema 1 has none
 		v.anchors()
 	}
+	if v.tx.Bucket(bucketClaims) != nil { // nor one of schema 2 this
+		v.claims()
+	}
 	v.outbox()
 }
 
@@ -134,6 +138,35 @@ func (v *verifier) anchors() {
 	}
 	if found != want {
 		v.problem("%d anchors have devices, and %d have a number", want, found)
+	}
+}
+
+// claims checks the claim lists, and the number of names on each.
+func (v *verifier) claims() {
+	found, numbers := map[provision.HubID]uint64{}, map[provision.HubID]uint64{}
+	v.each(bucketClaims, func(k, value []byte) {
+		if len(k) == 16 {
+			n, err := parseNumber(value)
+			if err != nil || n == 0 || v.hubs[provision.HubID{UUID: [16]byte(k)}] == nil {
+				v.problem("number of claims of hub %x: %x", k, value)
+			}
+			numbers[provision.HubID{UUID: [16]byte(k)}] = n
+			return
+		}
+		v.report.Claims++
+		id, t := v.owner(bucketClaims, k)
+		if t == nil {
+			return
+		}
+		found[id]++
+		if _, err := parseClaim(value); err != nil {
+			v.problem("hub %s, claim %q: %w", id, k[16:], err)
+		}
+	})
+	for id := range v.hubs {
+		if found[id] != numbers[id] {
+			v.problem("hub %s has %d claims, its number says %d", id, found[id], numbers[id])
+		}
 	}
 }
 

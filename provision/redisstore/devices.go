@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -27,8 +28,8 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 	}
 	p := s.partition(d.Hub)
 	w, value, err := s.change(ctx, p, scriptDeviceCreate,
-		[]string{p.hub(d.Hub), p.device(d.ID), p.names(d.Hub), p.order(d.Hub), p.anchors(d.Hub)},
-		c.HubVersion, d.Name, rec, event, anchorField(d))
+		[]string{p.hub(d.Hub), p.device(d.ID), p.names(d.Hub), p.order(d.Hub), p.anchors(d.Hub), p.claims(d.Hub)},
+		c.HubVersion, d.Name, rec, event, anchorField(d), string(c.Claim), c.MaxDevices, c.PerSecond)
 	if err != nil {
 		return provision.Device{}, false, err
 	}
@@ -38,10 +39,25 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 	case wordExists:
 		d, err := record.DecodeDevice(d.Hub, []byte(value))
 		return d, false, err
-	case wordHub:
-		return provision.Device{}, false, provision.ErrHubChanged
 	default:
-		return provision.Device{}, false, unexpected(w)
+		return provision.Device{}, false, refusal(w, value)
+	}
+}
+
+// refusal is why a creation was refused.
+func refusal(w word, value string) error {
+	switch w {
+	case wordHub:
+		return provision.ErrHubChanged
+	case wordUnclaimed:
+		return unclaimed(value != "")
+	case wordQuota:
+		return provision.ErrQuota
+	case wordRate:
+		wait, err := strconv.Atoi(value)
+		return errors.Join(err, &provision.RateError{After: time.Duration(wait) * time.Microsecond})
+	default:
+		return unexpected(w)
 	}
 }
 

@@ -378,7 +378,7 @@ func (s *Store) deleteHub(ctx context.Context, id provision.HubID, event provisi
 	}
 	p := s.partition(id)
 	w, _, err := s.change(ctx, p, scriptHubDelete,
-		[]string{p.hub(id), p.names(id), p.order(id), p.learned(id), p.hubs(), p.anchors(id), p.revoked(id), p.crls(id)},
+		[]string{p.hub(id), p.names(id), p.order(id), p.learned(id), p.hubs(), p.anchors(id), p.revoked(id), p.crls(id), p.claims(id)},
 		id.String(), encodeHubChange(id))
 	switch {
 	case err != nil:

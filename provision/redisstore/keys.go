@@ -22,13 +22,15 @@ import (
 //	hg:{T}:cur:<sink>       hash    how far the sink has read the events: s = seq, f = fence, its newest owner
 //	hg:{T}:own:<sink>       string  the owner of the sink's cursor; expires with its lease
 //	hg:{T}:hubs             set     the partition's hubs
-//	hg:{T}:h:<hub>          hash    r = record, v = version, name, n = last creation, x = 1 while deleting
+//	hg:{T}:h:<hub>          hash    r = record, v = version, name, n = last creation, x = 1 while deleting;
+//	                                full = when its bucket of first connections is full, microseconds
 //	hg:{T}:h:<hub>:names    zset    device names, score 0
 //	hg:{T}:h:<hub>:seq      zset    device names by order of creation
 //	hg:{T}:h:<hub>:learned  set     intermediates (DER)
 //	hg:{T}:h:<hub>:revoked  hash    what is revoked, as package record has it
 //	hg:{T}:h:<hub>:crls     hash    SHA-256 of an issuer's key (32 bytes) → its newest CRL (DER)
 //	hg:{T}:h:<hub>:anchors  hash    SHA-256 of an anchor's key (32 bytes) → devices that it admitted last
+//	hg:{T}:h:<hub>:claims   hash    device name → 1 if the claim was used, else 0
 //	hg:{T}:d:<device>       string  device record
 //	hg:{T}:void:<hub>       string  newest void name reservation of the hub; expires after an hour
 //	hg:{T}:s:<device>       hash    session → op that put it (8 bytes), record
@@ -76,6 +78,7 @@ func (p partition) learned(id provision.HubID) string { return p.hub(id) + ":lea
 func (p partition) anchors(id provision.HubID) string { return p.hub(id) + ":anchors" }
 func (p partition) revoked(id provision.HubID) string { return p.hub(id) + ":revoked" }
 func (p partition) crls(id provision.HubID) string    { return p.hub(id) + ":crls" }
+func (p partition) claims(id provision.HubID) string  { return p.hub(id) + ":claims" }
 func (p partition) void(id provision.HubID) string    { return p.prefix + "void:" + id.String() }
 
 func (p partition) device(id provision.DeviceID) string { return p.prefix + "d:" + id.String() }

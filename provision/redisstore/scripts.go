@@ -38,6 +38,11 @@ var (
 	//go:embed scripts/revoke.lua
 	luaRevoke string
 
+	//go:embed scripts/claim_put.lua
+	luaClaimPut string
+	//go:embed scripts/claim_remove.lua
+	luaClaimRemove string
+
 	//go:embed scripts/session_put.lua
 	luaSessionPut string
 	//go:embed scripts/session_claim.lua
@@ -80,6 +85,9 @@ var (
 	scriptForget       = redis.NewScript(prelude + luaForget)
 	scriptRevoke       = redis.NewScript(prelude + luaRevoke)
 
+	scriptClaimPut    = redis.NewScript(prelude + luaClaimPut)
+	scriptClaimRemove = redis.NewScript(prelude + luaClaimRemove)
+
 	scriptSessionPut      = redis.NewScript(prelude + luaSessionPut)
 	scriptSessionClaim    = redis.NewScript(prelude + luaSessionClaim + luaSessionPut)
 	scriptSessionRemove   = redis.NewScript(prelude + luaSessionRemove)
@@ -114,4 +122,8 @@ const (
 	wordDevices  word = "devices"
 	wordFull     word = "full"
 	wordTaken    word = "taken"
+
+	wordUnclaimed word = "unclaimed"
+	wordQuota     word = "quota"
+	wordRate      word = "rate"
 )

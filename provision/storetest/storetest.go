@@ -27,6 +27,7 @@ type Store interface {
 	provision.Cursors
 	provision.Sessions
 	provision.Tokens
+	provision.Claims
 }
 
 // Fixture is a store under test.
@@ -126,6 +127,14 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"no creation passes a lost anchor":   func(t *testing.T, f Fixture) { testFenceAnchor(t, f, o) },
 		"no creation passes a deletion":      func(t *testing.T, f Fixture) { testFenceDeletion(t, f, o) },
 		"first connections race":             func(t *testing.T, f Fixture) { testRace(t, f, o) },
+		"claims are kept":                    testClaims,
+		"claims are needed":                  testClaimNeeded,
+		"claims are paged":                   testClaimPages,
+		"claims are used once":               func(t *testing.T, f Fixture) { testClaimRace(t, f, o) },
+		"a hub has a quota":                  testQuota,
+		"the last places are raced for":      func(t *testing.T, f Fixture) { testQuotaRace(t, f, o) },
+		"a hub has a rate":                   testRate,
+		"a rate holds under races":           func(t *testing.T, f Fixture) { testRateRace(t, f, o) },
 		"session is put":                     testSessionPut,
 		"session of nothing is refused":      testSessionRefused,
 		"session outlives its device":        testSessionOfDeleted,
