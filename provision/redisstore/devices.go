@@ -38,7 +38,13 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		return d, true, nil
 	case wordExists:
 		d, err := record.DecodeDevice(d.Hub, []byte(value))
-		return d, false, err
+		if err == nil {
+			err = s.confirm(ctx, d)
+		}
+		if err != nil {
+			return provision.Device{}, false, err
+		}
+		return d, false, nil
 	default:
 		return provision.Device{}, false, refusal(w, value)
 	}
@@ -61,9 +67,17 @@ func refusal(w word, value string) error {
 	}
 }
 
-// Device implements provision.Store.
+// Device implements provision.Store. A device that could still be lost, as too
+// few replicas have it, is ErrUnavailable.
 func (s *Store) Device(ctx context.Context, hub provision.HubID, name string) (provision.Device, error) {
-	return s.DeviceByID(ctx, hub, provision.DeviceIDOf(hub, name))
+	d, err := s.DeviceByID(ctx, hub, provision.DeviceIDOf(hub, name))
+	if err == nil {
+		err = s.confirm(ctx, d)
+	}
+	if err != nil {
+		return provision.Device{}, err
+	}
+	return d, nil
 }
 
 // DeviceByID implements provision.DeviceRegistry.

@@ -22,17 +22,35 @@ func TestWaitReplicas(t *testing.T) {
 	if _, created, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip-1")); err != nil || !created {
 		t.Fatalf("creation with a replica: %t, %v", created, err)
 	}
+	old := storetest.NewCreation(hub, "old")
+	old.Device.UpdatedAt = time.Now().Add(-time.Hour)
+	if _, created, err := s.CreateDevice(t.Context(), old); err != nil || !created {
+		t.Fatalf("creation with a replica: %t, %v", created, err)
+	}
 	replica.Pause()
 	_, _, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip-2"))
 	if !errors.Is(err, provision.ErrUnavailable) {
 		t.Errorf("creation that no replica acknowledged: %v", err)
 	}
-	// It is there all the same, and known devices need no replica.
-	d, created, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip-2"))
-	if err != nil || created || d.Name != "chip-2" {
-		t.Errorf("the same again: %v, %t, %v", d.Name, created, err)
+	// It is there all the same, on one server alone: until a replica has it,
+	// nobody is told that it is known, by a hubgate that starts anew neither.
+	for what, s := range map[string]*redisstore.Store{"the same process": s, "another": open(t, c)} {
+		if _, created, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip-2")); !errors.Is(err, provision.ErrUnavailable) || created {
+			t.Errorf("%s: the same again: %t, %v", what, created, err)
+		}
+		if _, err := s.Device(t.Context(), hub.ID, "chip-2"); !errors.Is(err, provision.ErrUnavailable) {
+			t.Errorf("%s: the device that no replica acknowledged: %v", what, err)
+		}
+		// Devices that are known for long need no replica.
+		if d, err := s.Device(t.Context(), hub.ID, "old"); err != nil || d.Name != "old" {
+			t.Errorf("%s: a device of old: %v, %v", what, d.Name, err)
+		}
 	}
 	replica.Resume()
+	d, created, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip-2"))
+	if err != nil || created || d.Name != "chip-2" {
+		t.Errorf("once the replica is back: %v, %t, %v", d.Name, created, err)
+	}
 	if _, created, err := s.CreateDevice(t.Context(), storetest.NewCreation(hub, "chip-3")); err != nil || !created {
 		t.Errorf("creation after the replica's return: %t, %v", created, err)
 	}
@@ -52,7 +70,10 @@ func TestWaitReplicasOfACluster(t *testing.T) {
 			t.Errorf("creation without a replica: %v", err)
 		}
 		if _, err := s.Device(t.Context(), hub.ID, "chip"); err != nil {
-			t.Errorf("the device: %v", err)
+			t.Errorf("the device, where no replica is asked for: %v", err)
+		}
+		if _, err := waiting.Device(t.Context(), hub.ID, "chip"); !errors.Is(err, provision.ErrUnavailable) {
+			t.Errorf("the device without a replica: %v", err)
 		}
 	}
 }

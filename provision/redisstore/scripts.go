@@ -63,6 +63,9 @@ var (
 	//go:embed scripts/cursor_save.lua
 	luaCursorSave string
 
+	//go:embed scripts/touch.lua
+	luaTouch string
+
 	//go:embed scripts/found.lua
 	luaFound string
 	//go:embed scripts/name_take.lua
@@ -98,6 +101,8 @@ var (
 	scriptEventTrim   = redis.NewScript(prelude + luaEventTrim)
 	scriptCursorClaim = redis.NewScript(prelude + luaCursorClaim)
 	scriptCursorSave  = redis.NewScript(prelude + luaCursorSave)
+
+	scriptTouch = redis.NewScript(prelude + luaTouch)
 
 	scriptFound       = redis.NewScript(luaFound)
 	scriptNameTake    = redis.NewScript(luaNameTake)

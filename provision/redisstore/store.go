@@ -34,6 +34,7 @@ type Store struct {
 	foreign    []atomic.Bool // by partition: it did not carry our store ID
 	cutReaders atomic.Int32  // readers of the feed that have lost the server
 	leases     leases
+	confirmed  *confirmed
 }
 
 // Open connects to the server, refuses one that could lose records by design
@@ -89,6 +90,7 @@ func newStore(c Config) (*Store, error) {
 		log:       c.Logger,
 		now:       c.Now,
 		foreign:   make([]atomic.Bool, c.Partitions),
+		confirmed: newConfirmed(c.Partitions, c.Now()),
 	}, nil
 }
 

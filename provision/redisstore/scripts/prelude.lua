@@ -9,7 +9,10 @@
 --   done   this very operation has run before, and its reply was lost
 local part = redis.call('HMGET', KEYS[1], 'id', 'op', 'out', 'chg', 'link')
 if part[1] ~= ARGV[1] then return {'store'} end
-if part[2] == ARGV[2] then return {'done'} end
+if part[2] == ARGV[2] then
+  redis.call('HSET', KEYS[1], 'op', ARGV[2]) -- for a WAIT on this connection to wait for
+  return {'done'}
+end
 
 -- count adds n to the devices that an anchor ('' for none) admitted last.
 local function count(key, anchor, n)
