@@ -209,8 +209,10 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		f, h := g.gather(ctx, &c)
 		d, decided := Decide(f)
 		if !decided {
-			f.Device, f.Outage, f.StoreErr = g.lookUp(ctx, h, d.Device, d.DeviceName)
-			f.Looked = true
+			if !g.presumeNew(f, h, d) {
+				f.Device, f.Outage, f.StoreErr = g.lookUp(ctx, h, d.Device, d.DeviceName)
+				f.Looked = true
+			}
 			g.seek(ctx, f, d)
 			d, decided = Decide(f)
 		}
@@ -332,6 +334,28 @@ func (g *Gate) outageOf(h *liveHub) time.Duration {
 	return g.outage
 }
 
+// presumeNew takes a device that nothing is known of here for one that the hub
+// does not know either, and so for one to create: the store finds it, if it is
+// known after all, in the step that would create it, and it is decided anew. That
+// spares a first connection the round trip of a look-up. It presumes nothing
+// where the device could not be created, as a known one is let in there, nor
+// where a hook has to be asked first.
+//
+// First connections come in crowds, and so do known devices after a restart: what
+// the last one on the hub was is what the next one is taken for.
+func (g *Gate) presumeNew(f *Facts, h *liveHub, d Decision) bool {
+	if f.Connection.DryRun || !g.store.Remote() || h.knew.Load() {
+		return false
+	}
+	if _, cached := g.devices.get(d.Device, f.Now, g.outage); cached {
+		return false
+	}
+	f.Looked = true
+	presumed, decided := Decide(f)
+	f.Looked = decided && presumed.Reason == DeviceProvisioned
+	return f.Looked
+}
+
 // lookUp returns the device, nil if the hub does not know it, and whether the
 // store did not answer and it is what was known before.
 func (g *Gate) lookUp(ctx context.Context, h *liveHub, id DeviceID, name string) (_ *Device, outage bool, _ error) {
@@ -347,9 +371,11 @@ func (g *Gate) lookUp(ctx context.Context, h *liveHub, id DeviceID, name string)
 	g.metrics.observeStore("device", start, err)
 	switch {
 	case err == nil:
+		h.knew.Store(true)
 		g.devices.put(&stored, mark)
 		return &stored, false, nil
 	case errors.Is(err, ErrNotFound):
+		h.knew.Store(false)
 		return nil, false, nil
 	case noAnswer(err) && usable:
 		return known, true, nil
@@ -400,7 +426,11 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
 			return d, true
 		}
-	case err == nil && !created: // another connection, or an administrator, was first
+	case err == nil && !created: // known after all: another connection, or an administrator, was first
+		if h := g.hubs.id(f.Hub.ID); h != nil {
+			h.knew.Store(true)
+		}
+		g.devices.put(&existing, mark)
 		f.Device = &existing
 		if d, _ = Decide(f); !d.Allowed() {
 			return d, false

@@ -33,6 +33,8 @@ type liveHub struct {
 	// uploaded are the intermediates that the hub's owner vouches for, as
 	// opposed to those that a device brought.
 	uploaded map[trust.Fingerprint]struct{}
+	// knew: the hub knew the last device that the Gate did not have in memory.
+	knew atomic.Bool
 }
 
 // newLiveHub compiles a hub's trust, what of that is revoked, and its rules.

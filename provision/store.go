@@ -35,6 +35,9 @@ type Creation struct {
 type Store interface {
 	// Partitions is the number of partitions, fixed for the store's life.
 	Partitions() int
+	// Remote reports whether each call is a round trip to a server, so that one
+	// that creates is better than one that looks and another that creates.
+	Remote() bool
 	// Replaced reports whether the store, when it was last heard of, was
 	// another than the one that was opened (another store ID, or none). It does
 	// no I/O; Watch and the operations keep it current.

@@ -27,6 +27,9 @@ type tokenStore interface{ provision.Tokens }
 // Partitions implements provision.Store.
 func (noDevices) Partitions() int { return provision.DefaultPartitions }
 
+// Remote implements provision.Store.
+func (noDevices) Remote() bool { return false }
+
 // Replaced implements provision.Store.
 func (noDevices) Replaced() bool { return false }
 

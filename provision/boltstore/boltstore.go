@@ -177,6 +177,10 @@ func (s *Store) ID() string { return s.meta.id }
 // Partitions is the number of partitions.
 func (s *Store) Partitions() int { return s.meta.partitions }
 
+// Remote reports that looking is cheaper than creating: a look reads the file's
+// mapping, a creation waits for the writer.
+func (s *Store) Remote() bool { return false }
+
 // Replaced reports whether somebody put another file, or none, in the place of
 // the one that was opened. Nothing is created on it any more.
 func (s *Store) Replaced() bool { return s.replaced.Load() }

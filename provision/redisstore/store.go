@@ -102,6 +102,9 @@ func (s *Store) Close() error {
 // Partitions implements provision.Store.
 func (s *Store) Partitions() int { return len(s.parts) }
 
+// Remote implements provision.Store.
+func (s *Store) Remote() bool { return true }
+
 // Replaced implements provision.Store.
 func (s *Store) Replaced() bool {
 	for i := range s.foreign {
