@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/hubgate/hubgate/provision"
@@ -73,6 +72,7 @@ func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(replacedInterval)
 	defer tick.Stop()
 	batch := make([]*op, 0, maxBatch)
+	var crowd crowd
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,24 +82,52 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-tick.C:
 			s.checkReplaced()
 		case first := <-s.queue:
-			batch = s.fill(append(batch[:0], first))
-			s.commit(batch)
+			batch = s.fill(append(batch[:0], first), crowd)
+			began := time.Now()
+			crowd = crowd.after(s.commit(batch), len(batch), time.Since(began))
 			clear(batch)
 		}
 	}
 }
 
-// fill adds what waits to the batch.
-func (s *Store) fill(batch []*op) []*op {
-	// Those that the last commit answered are often about to come back: let
-	// them, once, instead of making a transaction for the first of them alone.
-	// It costs a lone caller next to nothing, as nobody else is there to run.
-	runtime.Gosched()
+// crowd is who may be about to come: those whom the last commit answered, and
+// those who came while it was made. A transaction for a part of them alone would
+// make the others wait for its end, and so on with every one after it.
+type crowd struct {
+	size int
+	// patience is how long to wait for them: a small part of what a commit
+	// takes, so that it costs little if they do not come.
+	patience time.Duration
+}
+
+// after is the crowd once a commit was made that took so long and answered so
+// many, with others waiting.
+func (crowd) after(waiting, answered int, took time.Duration) crowd {
+	return crowd{size: min(waiting+answered, maxBatch), patience: took / 8}
+}
+
+// fill adds what waits to the batch, and who is about to come. A lone caller
+// waits for nobody: it is its own crowd.
+func (s *Store) fill(batch []*op, crowd crowd) []*op {
 	for len(batch) < maxBatch {
 		select {
 		case o := <-s.queue:
 			batch = append(batch, o)
+			continue
 		default:
+		}
+		break
+	}
+	if len(batch) >= crowd.size {
+		return batch
+	}
+	late := time.NewTimer(crowd.patience)
+	defer late.Stop()
+	for len(batch) < crowd.size {
+		select {
+		case o := <-s.queue:
+			batch = append(batch, o)
+		case <-late.C:
 			return batch
 		}
 	}
@@ -108,8 +136,9 @@ func (s *Store) fill(batch []*op) []*op {
 
 // commit applies the batch in one transaction and answers every caller. A
 // change that was decided against has written nothing, so its neighbours land;
-// only a failure of the file itself fails them all.
-func (s *Store) commit(batch []*op) {
+// only a failure of the file itself fails them all. It returns how many came
+// meanwhile.
+func (s *Store) commit(batch []*op) (waiting int) {
 	decisions := make([]error, len(batch))
 	failure := s.transact(func(t *txn) {
 		for i, o := range batch {
@@ -120,12 +149,14 @@ func (s *Store) commit(batch []*op) {
 			decisions[i] = o.apply(t)
 		}
 	})
+	waiting = len(s.queue)
 	for i, o := range batch {
 		if failure != nil {
 			decisions[i] = failure
 		}
 		o.done <- decisions[i]
 	}
+	return waiting
 }
 
 // transact makes the changes durable, and known to those who watch.
