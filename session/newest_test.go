@@ -113,7 +113,7 @@ func TestNothingWaitsForAStoreThatDoesNotAnswer(t *testing.T) {
 
 func TestManyDoNotWaitForAStoreThatHangs(t *testing.T) {
 	t.Parallel()
-	const many = 200
+	const many = 800 // one after the other, they would take longer than eventually waits
 	r := newSite(t)
 	f := newFleet(r, "factory")
 	e := newEnvoy(t, r).link(r)
@@ -126,14 +126,9 @@ func TestManyDoNotWaitForAStoreThatHangs(t *testing.T) {
 	for _, d := range devices {
 		sockets = append(sockets, e.mqtt(r, d))
 	}
-	began := time.Now()
 	eventually(t, "all are released", func() bool {
 		return !slices.ContainsFunc(sockets, func(s *socket) bool { return !s.atBroker() })
 	})
-	// One after the other, they would take a call's time for every 16.
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("it took %s", took)
-	}
 }
 
 // TestManyAtOnce: of fifty connections of a device at once, by two Envoys at two
