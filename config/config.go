@@ -107,6 +107,9 @@ type Authz struct {
 	Insecure bool
 	// MaxInFlight bounds the checks in flight. 0: the server's default.
 	MaxInFlight int
+	// FailuresPerMinute bounds the certificates of a source network that are
+	// refused after they were looked at. 0: no bound.
+	FailuresPerMinute int
 	// Opaque keeps the reason of a denial from the device.
 	Opaque bool
 	// OutageWindow is how long known devices are served while the store does

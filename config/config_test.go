@@ -80,8 +80,8 @@ func TestFull(t *testing.T) {
 		Authz: Authz{
 			Listen:      "0.0.0.0:9191",
 			TLS:         &TLS{Cert: dir + "/authz.crt", Key: dir + "/authz.key", ClientCA: dir + "/envoy-ca.pem"},
-			MaxInFlight: 2048,
-			Opaque:      true, OutageWindow: 5 * time.Minute,
+			MaxInFlight: 2048, FailuresPerMinute: 300,
+			Opaque: true, OutageWindow: 5 * time.Minute,
 		},
 		Link: Link{
 			Listen: "unix:///run/hubgate/link.sock",
@@ -151,6 +151,9 @@ func TestFull(t *testing.T) {
 			{
 				Name: "vendor", Declared: "testdata/full.yaml",
 				Disabled: true, SNIOnly: true, Anchors: ders(t, "vendor-ca.pem"),
+				AnchorFacts: map[trust.Fingerprint]provision.AnchorFacts{
+					trust.FingerprintOfDER(ders(t, "vendor-ca.pem")[0]): {Group: "1"},
+				},
 			},
 		},
 	}

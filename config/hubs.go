@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"slices"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
-var hubKeys = []string{"id", "name", "enabled", "auto_provisioning", "sni_only", "unicode_names", "trust_anchors", "intermediates", "crls", "policy"}
+var hubKeys = []string{"id", "name", "enabled", "auto_provisioning", "sni_only", "unicode_names", "trust_anchors", "rotation_groups", "intermediates", "crls", "policy"}
 
 // declared is a hub of the file while it is read: where its parts stand, and
 // which fields are unfit already, so that nothing is reported twice.
@@ -75,6 +78,7 @@ func (l *loader) hub(s *section) (provision.Hub, declared) {
 		h.Anchors = append(h.Anchors, c.der)
 		place.anchors = append(place.anchors, c.item)
 	}
+	h.AnchorFacts = l.rotationGroups(s, anchors, &place)
 	for _, c := range l.certificates(s, "intermediates", &place) {
 		h.Intermediates = append(h.Intermediates, c.der)
 	}
@@ -95,4 +99,42 @@ func (d *declared) report(problem *provision.HubError) {
 	default:
 		d.section.problem(problem.Field, "%v", problem)
 	}
+}
+
+// rotationGroups reads which of the anchors take each other's place: lists of
+// files out of trust_anchors.
+func (l *loader) rotationGroups(s *section, anchors []certificate, place *declared) map[trust.Fingerprint]provision.AnchorFacts {
+	facts := make(map[trust.Fingerprint]provision.AnchorFacts)
+	for i, node := range s.list("rotation_groups") {
+		at := fmt.Sprintf("%s[%d]", s.key("rotation_groups"), i)
+		if !l.isKind(node, at, yaml.SequenceNode, "a list of files of trust_anchors") {
+			continue
+		}
+		for j, entry := range node.Content {
+			key := fmt.Sprintf("%s[%d]", at, j)
+			file, ok := l.str(entry, key)
+			if !ok {
+				continue
+			}
+			found := false
+			for _, c := range anchors {
+				if l.resolve(c.value) != l.resolve(file) {
+					continue
+				}
+				found = true
+				print := trust.FingerprintOfDER(c.der)
+				if facts[print].Group != "" {
+					l.add(entry.Line, key, "%s is in a group already", file)
+				}
+				facts[print] = provision.AnchorFacts{Group: fmt.Sprint(i + 1)}
+			}
+			if !found && !slices.Contains(place.unfit, "trust_anchors") {
+				l.add(entry.Line, key, "%s is none of trust_anchors", file)
+			}
+		}
+	}
+	if len(facts) == 0 {
+		return nil
+	}
+	return facts
 }

@@ -34,14 +34,23 @@ func (l *loader) domain(top *section) string {
 // maxInFlightLimit is more checks than one process can usefully hold.
 const maxInFlightLimit = 1 << 20
 
+// maxFailures is more failures per minute than a bound would be for.
+const maxFailures = 1_000_000
+
 // maxOutageWindow bounds how long a ban may go unheard.
 const maxOutageWindow = 24 * time.Hour
 
 func (l *loader) authz(top *section) Authz {
-	s := top.sub("authz", "listen", "tls", "insecure", "max_in_flight", "deny_detail", "outage_window")
+	s := top.sub("authz", "listen", "tls", "insecure", "max_in_flight", "failures_per_minute", "source_trusted", "deny_detail", "outage_window")
 	a := Authz{
 		MaxInFlight: s.integer("max_in_flight", 1, maxInFlightLimit),
 		Opaque:      s.choice("deny_detail", "full", "full", "opaque") == "opaque",
+
+		FailuresPerMinute: s.integer("failures_per_minute", 1, maxFailures),
+	}
+	if !s.boolean("source_trusted", false) && s.has("failures_per_minute") {
+		s.problem("failures_per_minute", "counts by source address, and behind a proxy all devices have the proxy's: "+
+			"if the address that Envoy tells is the device's own, say source_trusted: true")
 	}
 	if s.has("outage_window") {
 		if a.OutageWindow = s.duration("outage_window", 0, maxOutageWindow); a.OutageWindow == 0 {

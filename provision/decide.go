@@ -15,6 +15,10 @@ type Facts struct {
 	Connection Connection
 	Now        time.Time
 
+	// Limited is how long the certificates of the source network are not looked
+	// at, as too many were refused; 0 if they are.
+	Limited time.Duration
+
 	// Chain is the parsed chain, nil if Leaf is empty or ChainErr is set.
 	Chain    *trust.Chain
 	ChainErr error // a *trust.Error
@@ -123,8 +127,12 @@ func Decide(f *Facts) (Decision, bool) {
 	return *d, d.Reason != ""
 }
 
-func usable(f *Facts, _ *Decision) finding {
+func usable(f *Facts, d *Decision) finding {
 	c := &f.Connection
+	if f.Limited > 0 {
+		d.RetryAfter = f.Limited
+		return finding{RateLimited, fmt.Sprintf("too many certificates were refused that came from %s", failingNetwork(c.Source))}
+	}
 	switch {
 	case c.Problem != nil:
 		return finding{c.Problem.Reason, c.Problem.Detail}

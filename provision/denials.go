@@ -216,7 +216,13 @@ func denialMessage(r Reason, detail string) string {
 	if !strings.HasPrefix(string(r), "certificate_") && !strings.HasPrefix(string(r), "chain_") {
 		return r.Message()
 	}
-	runes := []rune(strings.ToValidUTF8(detail, "\uFFFD"))
+	return "invalid device certificate: " + cmp.Or(plain(detail), r.Message())
+}
+
+// plain is text for an event of what somebody wrote into a certificate: cut
+// short, and without what is not seen.
+func plain(text string) string {
+	runes := []rune(strings.ToValidUTF8(text, "\uFFFD"))
 	if len(runes) > maxDetail {
 		runes = append(runes[:maxDetail], '…')
 	}
@@ -225,7 +231,7 @@ func denialMessage(r Reason, detail string) string {
 			runes[i] = ' '
 		}
 	}
-	return "invalid device certificate: " + cmp.Or(strings.TrimSpace(string(runes)), r.Message())
+	return strings.TrimSpace(string(runes))
 }
 
 // run stores events until the context ends.

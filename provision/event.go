@@ -83,6 +83,7 @@ const (
 	// What a hub trusts was changed.
 	AnchorAdded         Act = "anchor_added"
 	AnchorRemoved       Act = "anchor_removed"
+	AnchorExpiring      Act = "anchor_expiring"
 	IntermediatesAdded  Act = "intermediates_added"
 	IntermediateRemoved Act = "intermediate_removed"
 	// What is revoked on a hub was changed.

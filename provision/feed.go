@@ -169,6 +169,10 @@ func (f *feed) unread() int {
 func (g *Gate) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.store.Watch(ctx, g.feed) })
+	if g.warnings != nil {
+		e := &expiry{gate: g, store: g.warnings, owner: newID()}
+		group.Go(func() error { return e.run(ctx) })
+	}
 	if g.denials != nil {
 		group.Go(func() error { return g.denials.run(ctx) })
 	}

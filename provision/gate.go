@@ -45,6 +45,14 @@ type GateConfig struct {
 	// Hook asks the hooks that admission rules name. Nil: none can be asked, and
 	// where a rule names one, nothing is created.
 	Hook Hook
+	// Warnings takes the events that tell of trust anchors that expire. Nil: none
+	// are raised.
+	Warnings Warnings
+	// FailuresPerMinute bounds how many certificates of one source network (/24, or
+	// /56 of IPv6) are refused after they were looked at; beyond it those that
+	// this process does not recognise are refused unseen. It is for where Source is
+	// the device's own address. 0: no bound.
+	FailuresPerMinute int
 	// CachedDevices bounds the devices kept in memory. 0: 100,000.
 	CachedDevices int
 	// CachedVerdicts bounds the chain verdicts kept in memory. 0: 50,000. A
@@ -88,6 +96,8 @@ type Gate struct {
 	lines    *decisionLines
 	denials  *denials // nil: none are told
 	hook     Hook
+	failures *failures // nil: no bound
+	warnings Warnings  // nil: none are raised
 	learning singleflight.Group
 	// unrecognised and creating bound the checks that do what their names say.
 	unrecognised, creating room
@@ -155,12 +165,18 @@ func NewGate(c GateConfig) (*Gate, error) {
 		seen:     seen,
 		sessions: c.Sessions,
 		hook:     c.Hook,
+		warnings: c.Warnings,
 		lines:    newDecisionLines(c.LogAll),
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
 
 		unrecognised: newRoom(c.MaxInFlight / 2),
 		creating:     newRoom(c.MaxInFlight / 4),
+	}
+	if c.FailuresPerMinute > 0 {
+		if g.failures, err = newFailures(c.FailuresPerMinute); err != nil {
+			return nil, err
+		}
 	}
 	if c.Denials != nil {
 		g.denials = newDenials(c)
@@ -263,6 +279,8 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 		h = g.findInsecure(ctx, f)
 	} else if r, m := g.recognize(ctx, f); r != nil {
 		h = r.hub
+	} else if f.Limited = g.limited(f); f.Limited > 0 {
+		return f, nil
 	} else {
 		if !c.DryRun {
 			if !g.unrecognised.enter() {
@@ -277,6 +295,7 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 		}
 		h = g.examine(ctx, f)
 		g.remember(m, f, h, generation)
+		g.countFailure(f)
 	}
 	if h != nil {
 		f.Hub, f.Rules = &h.Hub, h.rules

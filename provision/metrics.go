@@ -24,6 +24,7 @@ type metrics struct {
 	recognized  prometheus.Counter // of verdicts
 	hooks       *prometheus.HistogramVec
 	outage      map[Protocol]prometheus.Counter
+	unseen      prometheus.Counter
 	decided     map[Protocol]map[Reason]decided
 
 	mu     sync.Mutex
@@ -64,7 +65,11 @@ func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
 			Name: "hubgate_verdict_cache_requests_total",
 			Help: "Chain verifications asked of the verdict cache, by result.",
 		}, []string{"result"}),
-		hooks:  newHookMetric(),
+		hooks: newHookMetric(),
+		unseen: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hubgate_source_network_refusals_total",
+			Help: "Connections that were refused unseen, as too many certificates of their source network had been refused.",
+		}),
 		labels: make(map[string]struct{}),
 	}
 	// Every series exists from the start, so that a rate over it is right when
@@ -100,7 +105,7 @@ func newMetrics(reg prometheus.Registerer, g *Gate) (*metrics, error) {
 		return 0
 	})
 	collectors := []prometheus.Collector{
-		m.checks, m.duration, m.provisioned, m.store, m.verdicts, m.hooks, outage, age, up, anchorExpiry{g},
+		m.checks, m.duration, m.provisioned, m.store, m.verdicts, m.hooks, m.unseen, outage, age, up, anchorExpiry{g},
 	}
 	if g.denials != nil {
 		collectors = append(collectors, g.denials.folded, g.denials.dropped)

@@ -166,10 +166,11 @@ func (s *server) make() (err error) {
 	s.gate, err = provision.NewGate(provision.GateConfig{
 		Store: s.store, MaxInFlight: s.config.Authz.MaxInFlight, Domain: s.config.Domain, Logger: s.log, LogAll: s.config.Log.AllChecks, Registerer: registry,
 		Sessions: s.tracker, Changes: s.tracker, OutageWindow: s.config.Authz.OutageWindow,
+		FailuresPerMinute: s.config.Authz.FailuresPerMinute,
 		Hook: admission.New(admission.Config{
 			CAFile: s.config.Admission.HookCA, SecretFile: s.config.Admission.HookSecretFile, Networks: s.config.Admission.HookNetworks,
 		}),
-		Denials: s.store, FoldWindow: s.config.Events.Denials.Window, FoldNetworks: s.config.Events.Denials.Networks,
+		Denials: s.store, Warnings: s.store, FoldWindow: s.config.Events.Denials.Window, FoldNetworks: s.config.Events.Denials.Networks,
 	})
 	if err != nil {
 		return err
