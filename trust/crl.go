@@ -38,7 +38,7 @@ type CRL struct {
 	DER []byte
 }
 
-// ErrNoIssuer: none of the certificates at hand is the issuer of a CRL.
+// ErrNoIssuer is that none of the CAs at hand is the issuer of a CRL.
 var ErrNoIssuer = errors.New("its issuer is none of the CAs known")
 
 // ParseCRL parses a CRL, DER or PEM, and verifies its signature with the key of

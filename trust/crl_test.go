@@ -40,9 +40,15 @@ func entryExtension(id asn1.ObjectIdentifier, critical bool, value []byte) func(
 	}
 }
 
+// crypto/x509 makes no list that is broken; the older type does.
+type (
+	signedCRL = pkix.CertificateList    //nolint:staticcheck // as above
+	tbsCRL    = pkix.TBSCertificateList //nolint:staticcheck // as above
+)
+
 // editCRL changes a signed list, whose signature is then broken.
-func editCRL(der []byte, edit func(*pkix.TBSCertificateList)) []byte {
-	var list pkix.CertificateList //nolint:staticcheck // crypto/x509 does not make what is broken
+func editCRL(der []byte, edit func(*tbsCRL)) []byte {
+	var list signedCRL
 	if rest, err := asn1.Unmarshal(der, &list); err != nil || len(rest) > 0 {
 		panic(err)
 	}
@@ -105,13 +111,13 @@ func TestCRLIsRefused(t *testing.T) {
 		"too large":              {append([]byte{tagSequence}, make([]byte, MaxCRLBytes)...), cas, "more than"},
 		"a stranger's":           {must(other.line.CRL(1, nil)), cas, "none of the CAs known"},
 		"a look-alike's":         {must(lookAlike(f.line).CRL(1, revoked)), cas, "does not verify"},
-		"changed":                {editCRL(good, func(l *pkix.TBSCertificateList) { l.RevokedCertificates = nil }), cas, "does not verify"},
+		"changed":                {editCRL(good, func(l *tbsCRL) { l.RevokedCertificates = nil }), cas, "does not verify"},
 		"of a CA that may not":   {must(noSign.CRL(1, nil)), certs(forbidden), "does not include CRL signing"},
-		"without a number":       {editCRL(good, func(l *pkix.TBSCertificateList) { l.Extensions = nil }), cas, "no number"},
-		"without a next update":  {editCRL(good, func(l *pkix.TBSCertificateList) { l.NextUpdate = time.Time{} }), cas, "next list is due"},
-		"due before it was made": {editCRL(good, func(l *pkix.TBSCertificateList) { l.NextUpdate = l.ThisUpdate }), cas, "due before"},
+		"without a number":       {editCRL(good, func(l *tbsCRL) { l.Extensions = nil }), cas, "no number"},
+		"without a next update":  {editCRL(good, func(l *tbsCRL) { l.NextUpdate = time.Time{} }), cas, "next list is due"},
+		"due before it was made": {editCRL(good, func(l *tbsCRL) { l.NextUpdate = l.ThisUpdate }), cas, "due before"},
 		"a negative number":      {must(f.line.CRL(-1, nil)), cas, "negative"},
-		"an absurd number": {editCRL(good, func(l *pkix.TBSCertificateList) {
+		"an absurd number": {editCRL(good, func(l *tbsCRL) {
 			i := slices.IndexFunc(l.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidCRLNumber) })
 			l.Extensions[i].Value = must(asn1.Marshal(new(big.Int).Lsh(big.NewInt(1), maxCRLNumber)))
 		}), cas, "longer than 20 octets"},
@@ -145,7 +151,7 @@ func FuzzParseCRL(f *testing.F) {
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: good}))
 	f.Add(must(v.root.CRL(3, certs(v.line.Certificate), reasonOf(1))))
 	f.Add(must(v.line.CRL(1, certs(v.device.Certificate), entryExtension(oidCertificateOwner, true, []byte{0x30, 0}))))
-	f.Add(editCRL(good, func(l *pkix.TBSCertificateList) { l.NextUpdate = time.Time{} }))
+	f.Add(editCRL(good, func(l *tbsCRL) { l.NextUpdate = time.Time{} }))
 	f.Add([]byte("-----BEGIN X509 CRL-----\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := ParseCRL(data, cas)
