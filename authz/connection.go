@@ -21,7 +21,7 @@ const (
 	keyChain        = "hubgate-chain"        // DER, base64, comma-separated, leaf first
 	keyFingerprints = "hubgate-chain-sha256" // %DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256%
 	keyConnection   = "hubgate-connection"   // [<epoch>/]%CONNECTION_ID%
-	keyCredentials  = "hubgate-credentials"  // TCP without TLS: user name and SHA-256 of the password, each in base64url, and a dot between
+	keyCredentials  = "hubgate-credentials"  //nolint:gosec // TCP without TLS: user name and SHA-256 of the password, each in base64url, and a dot between
 	keyHub          = "hubgate-hub"          // the listener's hub: ID or name
 	keyNode         = "hubgate-node"         // the Envoy's own ID
 	keySource       = "hubgate-source"       // %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%

@@ -240,7 +240,10 @@ func (d *device) getPlain(t *testing.T, e *edge, user, secret string) (int, stri
 	if user != "" {
 		request.SetBasicAuth(user, secret)
 	}
-	response := must(http.DefaultClient.Do(request))(t)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer func() { _ = response.Body.Close() }()
 	return response.StatusCode, string(must(io.ReadAll(response.Body))(t))
 }

@@ -25,7 +25,7 @@ const (
 	Credentials      = "credentials"
 	ChainState       = "hubgate.chain"
 	EpochState       = "hubgate.epoch"
-	CredentialsState = "hubgate.credentials"
+	CredentialsState = "hubgate.credentials" //nolint:gosec // a name
 )
 
 // gcPercent has Go collect garbage sooner than it would by itself: the memory
