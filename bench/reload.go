@@ -90,7 +90,7 @@ func (s *server) reload(ctx context.Context) error {
 	for {
 		text = swap(text, open, closed)
 		fresh := s.config + ".new"
-		if err := os.WriteFile(fresh, text, 0o600); err != nil {
+		if err := os.WriteFile(fresh, text, 0o600); err != nil { //nolint:gosec // beside what this program wrote
 			return err
 		}
 		if err := os.Rename(fresh, s.config); err != nil {

@@ -123,7 +123,7 @@ func usedMemory(ctx context.Context, client *redis.Client) (float64, error) {
 	_, after, ok := strings.Cut(info, "\nused_memory:")
 	value, _, _ := strings.Cut(after, "\r")
 	if !ok {
-		return 0, errors.New("Redis does not tell its used_memory")
+		return 0, errors.New("used_memory is not in what Redis tells")
 	}
 	return strconv.ParseFloat(value, 64)
 }
