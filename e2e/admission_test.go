@@ -223,8 +223,11 @@ func keyPolicies(t *testing.T, w *world) {
 		}
 		approve := provision.Update{
 			Hub: hub.ID, Device: d.ID,
-			Change: func(d *provision.Device) error { d.CurrentKey, d.PendingKey = d.PendingKey, trust.KeyHash{}; return nil },
-			Event:  func(d provision.Device) provision.Event { return provision.KeyApproved.OnDevice(d, time.Now()) },
+			Change: func(d *provision.Device) error {
+				d.CurrentKey, d.PendingKey = d.PendingKey, trust.KeyHash{}
+				return nil
+			},
+			Event: func(d provision.Device) provision.Event { return provision.KeyApproved.OnDevice(d, time.Now()) },
 		}
 		if _, err := w.store.UpdateDevice(t.Context(), approve); err != nil {
 			t.Fatal(err)
