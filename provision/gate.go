@@ -242,22 +242,21 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 			}()
 			d, _ = Decide(f)
 		}
+		if d.Allowed() && !c.DryRun {
+			// A first connection changes the store, and perhaps the decision.
+			first := g.create
+			if d.Reason == DeviceKnown {
+				first = g.bind
+			}
+			var again bool
+			if d, again = first(ctx, f, d, id); again {
+				continue
+			}
+		}
 		if d.Reason == DeviceKeyChanged && !c.DryRun {
 			g.awaitApproval(ctx, f, id)
 		}
 		if !d.Allowed() || c.DryRun {
-			return d
-		}
-		// A first connection changes the store, and perhaps the decision.
-		first := g.create
-		if d.Reason == DeviceKnown {
-			first = g.bind
-		}
-		var again bool
-		if d, again = first(ctx, f, d, id); again {
-			continue
-		}
-		if !d.Allowed() {
 			return d
 		}
 		if !f.learned {

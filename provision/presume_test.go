@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hubgate/hubgate/provision"
+	"github.com/hubgate/hubgate/trust"
 )
 
 // farStore is a store that every call to is a round trip, which it counts.
@@ -77,6 +78,36 @@ func TestRoundTrips(t *testing.T) {
 	r.expect(over(leaf(t, vendor, "HAND-3")), provision.DeviceKnown)
 	if n := far.creations.Load(); n != 0 {
 		t.Errorf("%d creations that the rules forbid were tried", n)
+	}
+}
+
+// TestAKeyThatACreationMetWaits: a device that was taken for a new one and comes
+// with another key waits for approval at its first try.
+func TestAKeyThatACreationMetWaits(t *testing.T) {
+	t.Parallel()
+	far := &farStore{}
+	r := newRig(t, func(c *provision.GateConfig) {
+		far.flakyStore = c.Store.(*flakyStore)
+		c.Store = far
+	})
+	vendor := root(t, "Vendor Root")
+	hub := r.hub("factory", anchors(vendor.Certificate), func(h *provision.Hub) { h.Policy.Keys = provision.ApproveKeys })
+	anchor := trust.KeyHashOf(vendor.Certificate)
+	d := provision.Device{
+		ID: provision.DeviceIDOf(hub.ID, "SN-1"), Hub: hub.ID, Name: "SN-1", Version: 1,
+		FirstKey: trust.KeyHash{7}, CurrentKey: trust.KeyHash{7}, Anchor: anchor, Issuer: anchor,
+	}
+	if _, _, err := r.store.CreateDevice(t.Context(), provision.Creation{Device: d, HubVersion: hub.Version}); err != nil {
+		t.Fatal(err)
+	}
+	other := leaf(t, vendor, "SN-1")
+	r.expect(over(other), provision.DeviceKeyChanged)
+	if n := far.creations.Load(); n != 1 {
+		t.Fatalf("%d creations were tried, want 1", n)
+	}
+	d, err := r.store.Device(t.Context(), hub.ID, "SN-1")
+	if want := trust.KeyHashOf(other.Certificate); err != nil || d.PendingKey != want {
+		t.Errorf("the key that waits is %s (%v), want %s", d.PendingKey, err, want)
 	}
 }
 
