@@ -94,6 +94,9 @@ func TestBadBodies(t *testing.T) {
 				42, -1, 1e308, 1.5, []any{}, []any{1}, map[string]any{"x": 1}, strings.Repeat("x", 200_000), "\x00", "a\nb", " ",
 			} {
 				all := fields(t, e.body)
+				if list, ok := value.([]any); ok && len(list) == 0 && e.id == "setCRLSources" {
+					continue // which removes them
+				}
 				if s, ok := value.(string); ok && isText(properties[field]) && !misfit(field, s) {
 					continue
 				}
@@ -127,7 +130,9 @@ func misfit(field, text string) bool {
 		return false
 	case "chain": // none, if nothing is in it
 		return text != " " && text != "a\nb"
-	case "description", "disabled_reason", "events_topic_prefix":
+	case "description", "disabled_reason", "reason":
+		return text != " "
+	case "events_topic_prefix":
 		return len(text) > 1000
 	}
 	return true

@@ -197,6 +197,9 @@ func (s *Server) setCRLSources(r *http.Request) (any, error) {
 	if err := decode(r, &body); err != nil {
 		return nil, err
 	}
+	if body.URLs == nil {
+		return nil, invalid("urls: is missing; an empty list removes all")
+	}
 	return nil, s.fleet.SetCRLSources(r.Context(), caller(r), r.PathValue("hub"), body.URLs)
 }
 

@@ -104,7 +104,7 @@ func TestRefuse(t *testing.T) {
 		{"quota", DetailFull, provision.Decision{ID: "1", Reason: provision.QuotaExceeded, RetryAfter: time.Minute},
 			codes.PermissionDenied, 429, "60", "quota_exceeded", "the hub takes no more devices"},
 		{"rate", DetailFull, provision.Decision{ID: "1", Reason: provision.RateLimited, RetryAfter: time.Millisecond},
-			codes.PermissionDenied, 429, "1", "rate_limited", "too many devices connect for the first time"},
+			codes.PermissionDenied, 429, "1", "rate_limited", "too many unknown devices connect"},
 		{"denial, opaque", DetailOpaque, provision.Decision{ID: "1", Reason: provision.DeviceDisabled},
 			codes.PermissionDenied, 403, "", "denied", "access denied"},
 		{"fault", DetailFull, provision.Decision{ID: "1", Reason: provision.StoreUnavailable, RetryAfter: 1500 * time.Millisecond},

@@ -40,6 +40,8 @@ func CheckDeviceSettings(d Device) error {
 		switch n := utf8.RuneCountInString(text.value); {
 		case !utf8.ValidString(text.value):
 			return &SettingError{text.field, "is not valid UTF-8"}
+		case strings.ContainsFunc(text.value, unicode.IsControl):
+			return &SettingError{text.field, "has control characters, which terminals may obey"}
 		case n > text.limit:
 			return &SettingError{text.field, fmt.Sprintf("has %d characters, more than %d", n, text.limit)}
 		}

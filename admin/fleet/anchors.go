@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hubgate/hubgate/admin/access"
@@ -151,6 +153,8 @@ func checkWaiver(p access.Principal, spec AnchorSpec) error {
 		return invalid("waive_proof", "waive_proof: there is a challenge too; leave one of the two out")
 	case n == 0:
 		return invalid("waiver_reason", "waiver_reason: say why nobody has to prove that the CA's key is theirs")
+	case strings.ContainsFunc(spec.WaiverReason, unicode.IsControl):
+		return invalid("waiver_reason", "waiver_reason: has control characters, which terminals may obey")
 	case n > provision.MaxReasonRunes || !utf8.ValidString(spec.WaiverReason):
 		return invalid("waiver_reason", "waiver_reason: has %d characters, more than %d", n, provision.MaxReasonRunes)
 	}

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hubgate/hubgate/admin/access"
@@ -121,6 +122,8 @@ func (f *Fleet) changeRevoked(ctx context.Context, h provision.Hub, act provisio
 // revocation finds out what is to be revoked.
 func (f *Fleet) revocation(ctx context.Context, h provision.Hub, spec RevocationSpec) (v provision.Revocation, err error) {
 	switch n := utf8.RuneCountInString(spec.Reason); {
+	case strings.ContainsFunc(spec.Reason, unicode.IsControl):
+		return v, invalid("reason", "reason: has control characters, which terminals may obey")
 	case n > provision.MaxReasonRunes || !utf8.ValidString(spec.Reason):
 		return v, invalid("reason", "reason: has %d characters, more than %d, or is no text", n, provision.MaxReasonRunes)
 	case ways(spec.Serial, spec.Key, spec.Certificate, spec.Device) != 1:
