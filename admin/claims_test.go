@@ -10,7 +10,7 @@ import (
 // importClaims puts names on a hub's list and returns the answer's lines.
 func (r *rig) importClaims(hub, kind, body string) (int, []string) {
 	r.t.Helper()
-	request, err := http.NewRequestWithContext(r.t.Context(), "POST", r.url+"/v1/hubs/"+hub+"/claims", strings.NewReader(body))
+	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.url+"/v1/hubs/"+hub+"/claims", strings.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
 	}

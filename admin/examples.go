@@ -54,7 +54,7 @@ var (
 		IsConnected: true, LastActivityAt: &exampleTime, Version: 1, CreatedAt: exampleTime, UpdatedAt: exampleTime,
 	}
 
-	exampleSecret = DeviceSecret{
+	exampleSecret = DeviceSecret{ //nolint:gosec // an example
 		DeviceID: exampleDevice.ID, UserName: exampleHub.Name + "/" + exampleDevice.Name,
 		Secret: "Vt6mY3qk0m2r1nB7x9eQ4uJ5cZ8sWdLpTfGhKvRaXyM", AllowInsecure: true,
 	}

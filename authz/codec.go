@@ -38,5 +38,5 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	into.buffer = buffer
 	message := buffer.ReadOnlyData()
-	return into.parse(unsafe.String(&message[0], len(message)))
+	return into.parse(unsafe.String(&message[0], len(message))) //nolint:gosec // it lives as long as the check
 }

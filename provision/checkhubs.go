@@ -107,7 +107,7 @@ func CheckHubs(hubs []Hub) []*HubError {
 		}
 		bundles[i], apart[i] = bundle, keepsApart(h, bundle)
 		for _, o := range neighbours(i, append(anchors, intermediates...), near) {
-			if trust.Related(bundle, bundles[o]) && !(apart[i] && apart[o]) {
+			if trust.Related(bundle, bundles[o]) && (!apart[i] || !apart[o]) {
 				add(i, "trust_anchors", -1, fmt.Errorf("hub %s %w as hub %s, or one that issued it or was issued by it: a device of one could enter the other, "+
 					"unless both have sni_only and an admission rule for it", h.Name, ErrRelated, hubs[o].Name))
 			}

@@ -124,11 +124,12 @@ const (
 	MaxFirstConnections = 100_000
 	// MinSessionAge is the lowest bound of a connection's age.
 	MinSessionAge = time.Minute
-	// MaxAdmissionRules bounds the rules of a hub, MaxNamePattern the bytes of
-	// each pattern, MaxHookURL those of each URL.
+	// MaxAdmissionRules bounds the rules of a hub.
 	MaxAdmissionRules = 16
-	MaxNamePattern    = 512
-	MaxHookURL        = 1024
+	// MaxNamePattern bounds the bytes of each pattern.
+	MaxNamePattern = 512
+	// MaxHookURL bounds the bytes of each hook's URL.
+	MaxHookURL = 1024
 )
 
 // Normal returns the policy with defaults left out, so that equal policies are

@@ -68,7 +68,7 @@ func TestRoundTrips(t *testing.T) {
 	_, err := r.store.UpdateHub(t.Context(), hub.ID, func(h *provision.Hub) error {
 		h.Policy.Admission = []provision.AdmissionRule{{NamePattern: "none"}}
 		return nil
-	}, func(h provision.Hub) provision.Event { return provision.Event{} })
+	}, func(provision.Hub) provision.Event { return provision.Event{} })
 	if err != nil {
 		t.Fatal(err)
 	}

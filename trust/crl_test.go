@@ -42,7 +42,7 @@ func entryExtension(id asn1.ObjectIdentifier, critical bool, value []byte) func(
 
 // crypto/x509 makes no list that is broken; the older type does.
 type (
-	signedCRL = pkix.CertificateList    //nolint:staticcheck // as above
+	signedCRL = pkix.CertificateList
 	tbsCRL    = pkix.TBSCertificateList //nolint:staticcheck // as above
 )
 
