@@ -80,12 +80,14 @@ type readMark struct {
 }
 
 // put keeps a record that was read after mark, unless something changed in the
-// partition meanwhile, or the feed had not begun.
+// partition meanwhile, or the feed had not begun: then it keeps none.
 func (c *deviceCache) put(d *Device, mark readMark) {
 	p := c.partition(d.ID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !mark.proven || p.changes != mark.changes || p.epoch != mark.epoch {
+		// What is there may be older still: this process may have changed it.
+		c.records.Invalidate(d.ID)
 		return
 	}
 	c.records.Set(d.ID, cachedDevice{device: d, epoch: p.epoch})

@@ -105,8 +105,9 @@ func (g *Gate) awaitApproval(ctx context.Context, f *Facts, id string) {
 	}
 	ctx, cancel := patience(ctx, true)
 	defer cancel()
+	mark := g.devices.reading(d.ID)
 	start := time.Now()
-	_, err := g.store.BindDevice(ctx, Binding{
+	noted, err := g.store.BindDevice(ctx, Binding{
 		Hub: f.Hub.ID, Device: d.ID, HubVersion: f.Hub.Version, WasKey: d.CurrentKey, WasAnchor: d.Anchor,
 		Key: key, Pending: true, At: f.Now,
 		Event: func(d Device) Event {
@@ -119,5 +120,7 @@ func (g *Gate) awaitApproval(ctx context.Context, f *Facts, id string) {
 	if err != nil {
 		g.log.WarnContext(ctx, "noting a key that waits for approval failed; the next connection tries again",
 			"hub", f.Hub.Name, "device", d.Name, "error", err)
+		return
 	}
+	g.devices.put(&noted, mark)
 }

@@ -36,7 +36,7 @@ type modelKey struct {
 
 type modelDevice struct {
 	anchor, first, current, version int
-	disabled                        bool
+	disabled, pending               bool // the other key waits for approval
 }
 
 // connect says what becomes of a connection, and takes it in.
@@ -55,7 +55,13 @@ func (m *model) connect(name string, anchor, key int) provision.Reason {
 		return provision.DeviceDisabled
 	case d.anchor != anchor:
 		return provision.DeviceIssuerChanged
-	case m.policy.Keys == provision.PinKeys && key != d.first, m.policy.Keys == provision.ApproveKeys && key != d.current:
+	case m.policy.Keys == provision.PinKeys && key != d.first:
+		return provision.DeviceKeyChanged
+	case m.policy.Keys == provision.ApproveKeys && key != d.current:
+		if !d.pending {
+			d.pending = true
+			d.version++
+		}
 		return provision.DeviceKeyChanged
 	case d.version == 1 && key != d.current: // later ones wait a while, and the clock stands still
 		d.current = key
