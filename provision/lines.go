@@ -1,6 +1,8 @@
 package provision
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -67,4 +69,44 @@ func (l *LineLimit) Take(now time.Time) (ok bool, dropped int64) {
 	dropped = l.dropped
 	l.taken, l.dropped = l.taken+1, 0
 	return true, dropped
+}
+
+// logDecision writes the decision's line: allows at info, denials at info,
+// faults at error. Of decisions that may come in floods a bounded number is
+// written each second; the next line then tells how many were not.
+func (g *Gate) logDecision(ctx context.Context, c *Connection, d *Decision, start time.Time, took time.Duration) {
+	level := slog.LevelInfo
+	if d.Reason.Outcome() == Fault {
+		level = slog.LevelError
+	}
+	if !g.log.Enabled(ctx, level) {
+		return
+	}
+	ok, dropped := g.lines.take(d.Reason, start)
+	if !ok {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("decision", d.Reason.Outcome().String()),
+		slog.String("reason", string(d.Reason)),
+		slog.String("decision_id", d.ID),
+		slog.String("protocol", string(c.Protocol)),
+		slog.String("source", c.Source.String()),
+		slog.Duration("took", took),
+	}
+	for _, a := range []struct{ key, value string }{
+		{"hub", d.HubName}, {"device", d.DeviceName}, {"sni", c.SNI}, {"authority", c.Authority},
+		{"node", c.Node}, {"connection", c.EnvoyConnection}, {"detail", d.Detail},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	if d.Outage {
+		attrs = append(attrs, slog.Bool("outage", true))
+	}
+	if dropped > 0 {
+		attrs = append(attrs, slog.Int64("unlogged", dropped))
+	}
+	g.log.LogAttrs(ctx, level, "check", attrs...)
 }

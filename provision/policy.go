@@ -173,26 +173,9 @@ func (p Policy) Full() Policy {
 // Equal reports whether two policies say the same.
 func (p Policy) Equal(o Policy) bool {
 	a, b := p.Normal(), o.Normal()
-	rules := slices.Equal(a.Admission, b.Admission)
-	a.Admission, b.Admission = nil, nil
-	return rules && a.equalWithoutRules(b)
-}
-
-func (p Policy) equalWithoutRules(o Policy) bool {
-	return p.Connections == o.Connections && p.Keys == o.Keys && p.Revocation == o.Revocation && p.MaxDevices == o.MaxDevices &&
-		p.FirstConnectionsPerSecond == o.FirstConnectionsPerSecond && p.MaxSessionAge == o.MaxSessionAge && p.NoOutage == o.NoOutage &&
-		bytes.Equal(p.Newer, o.Newer)
-}
-
-// Rules returns the rules that hold for devices of an anchor.
-func (p Policy) Rules(anchor trust.KeyHash) []AdmissionRule {
-	var rules []AdmissionRule
-	for _, r := range p.Admission {
-		if r.Anchor == (trust.KeyHash{}) || r.Anchor == anchor {
-			rules = append(rules, r)
-		}
-	}
-	return rules
+	return a.Connections == b.Connections && a.Keys == b.Keys && a.Revocation == b.Revocation && a.MaxDevices == b.MaxDevices &&
+		a.FirstConnectionsPerSecond == b.FirstConnectionsPerSecond && a.MaxSessionAge == b.MaxSessionAge && a.NoOutage == b.NoOutage &&
+		slices.Equal(a.Admission, b.Admission) && bytes.Equal(a.Newer, b.Newer)
 }
 
 // CheckPolicy reports what makes a policy unusable: a *SettingError.

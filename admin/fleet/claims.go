@@ -58,12 +58,10 @@ func (f *Fleet) ImportClaims(ctx context.Context, p access.Principal, hub string
 
 // hubOfClaims finds a hub for an act that takes an Operator.
 func (f *Fleet) hubOfClaims(ctx context.Context, p access.Principal, hub string, a *act) (provision.Hub, error) {
-	h, err := f.Find(ctx, p, hub)
+	h, err := f.findFor(ctx, p, hub, a)
 	if err != nil {
-		a.on("hub", hub)
 		return h, err
 	}
-	a.onHub(h)
 	return h, p.Need(access.Operator)
 }
 

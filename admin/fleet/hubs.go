@@ -175,18 +175,24 @@ func (f *Fleet) noHub(p access.Principal, name string) error {
 	return fmt.Errorf("hub %q %w%s", name, provision.ErrNotFound, there)
 }
 
-// findStored is Find for a change: a declared hub is refused.
-func (f *Fleet) findStored(ctx context.Context, p access.Principal, idOrName string, a *act) (provision.Hub, error) {
+// findFor is Find for an act, which it notes the hub in.
+func (f *Fleet) findFor(ctx context.Context, p access.Principal, idOrName string, a *act) (provision.Hub, error) {
 	h, err := f.Find(ctx, p, idOrName)
 	if err != nil {
 		a.on("hub", idOrName)
 		return h, err
 	}
 	a.onHub(h)
-	if h.Declared != "" {
-		return h, declared(h)
-	}
 	return h, nil
+}
+
+// findStored is findFor for a change: a declared hub is refused.
+func (f *Fleet) findStored(ctx context.Context, p access.Principal, idOrName string, a *act) (provision.Hub, error) {
+	h, err := f.findFor(ctx, p, idOrName, a)
+	if err == nil && h.Declared != "" {
+		err = declared(h)
+	}
+	return h, err
 }
 
 // HubSpec is a hub to create.
@@ -425,12 +431,10 @@ const deletionPatience = 5 * time.Second
 func (f *Fleet) DeleteHub(ctx context.Context, p access.Principal, idOrName string, withDevices bool) (err error) {
 	a := f.act(p, provision.Deleted)
 	defer a.end(ctx, &err)
-	h, err := f.Find(ctx, p, idOrName)
+	h, err := f.findFor(ctx, p, idOrName, a)
 	if err != nil {
-		a.on("hub", idOrName)
 		return err
 	}
-	a.onHub(h)
 	if _, here := f.gate.Hub(h.ID.String()); here && h.Declared != "" {
 		return declared(h)
 	}

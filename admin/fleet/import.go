@@ -69,12 +69,10 @@ func (f *Fleet) ImportDevices(ctx context.Context, p access.Principal, hub strin
 			a.end(ctx, &err)
 		}
 	}()
-	h, err := f.Find(ctx, p, hub)
+	h, err := f.findFor(ctx, p, hub, a)
 	if err != nil {
-		a.on("hub", hub)
 		return nil, err
 	}
-	a.onHub(h)
 	if err := p.Need(access.Operator); err != nil {
 		return nil, err
 	}

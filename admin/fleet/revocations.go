@@ -78,12 +78,10 @@ type RevocationSpec struct {
 func (f *Fleet) Revoke(ctx context.Context, p access.Principal, hub string, spec RevocationSpec) (v provision.Revocation, err error) {
 	a := f.act(p, provision.Revoked)
 	defer a.end(ctx, &err)
-	h, err := f.Find(ctx, p, hub)
+	h, err := f.findFor(ctx, p, hub, a)
 	if err != nil {
-		a.on("hub", hub)
 		return v, err
 	}
-	a.onHub(h)
 	if err := p.Need(access.Operator); err != nil {
 		return v, err
 	}
@@ -243,12 +241,10 @@ func (f *Fleet) authorities(ctx context.Context, h provision.Hub) ([]*x509.Certi
 func (f *Fleet) Unrevoke(ctx context.Context, p access.Principal, hub string, id trust.RevocationID) (err error) {
 	a := f.act(p, provision.Unrevoked)
 	defer a.end(ctx, &err)
-	h, err := f.Find(ctx, p, hub)
+	h, err := f.findFor(ctx, p, hub, a)
 	if err != nil {
-		a.on("hub", hub)
 		return err
 	}
-	a.onHub(h)
 	a.on("revocation", id.String())
 	if err := p.Need(access.Operator); err != nil {
 		return err
@@ -267,12 +263,10 @@ func (f *Fleet) Unrevoke(ctx context.Context, p access.Principal, hub string, id
 func (f *Fleet) PutCRL(ctx context.Context, p access.Principal, hub string, text []byte) (_ CRL, err error) {
 	a := f.act(p, provision.CRLAdded)
 	defer a.end(ctx, &err)
-	h, err := f.Find(ctx, p, hub)
+	h, err := f.findFor(ctx, p, hub, a)
 	if err != nil {
-		a.on("hub", hub)
 		return CRL{}, err
 	}
-	a.onHub(h)
 	if err := p.Need(access.Operator); err != nil {
 		return CRL{}, err
 	}
@@ -298,12 +292,10 @@ func (f *Fleet) PutCRL(ctx context.Context, p access.Principal, hub string, text
 func (f *Fleet) RemoveCRL(ctx context.Context, p access.Principal, hub string, issuer trust.KeyHash) (err error) {
 	a := f.act(p, provision.CRLRemoved)
 	defer a.end(ctx, &err)
-	h, err := f.Find(ctx, p, hub)
+	h, err := f.findFor(ctx, p, hub, a)
 	if err != nil {
-		a.on("hub", hub)
 		return err
 	}
-	a.onHub(h)
 	a.on("issuer", issuer.String())
 	if err := p.Need(access.Admin); err != nil {
 		return err
