@@ -29,6 +29,7 @@ import (
 type benchStore interface {
 	provision.Store
 	provision.HubRegistry
+	provision.Claims
 }
 
 func benchStores(b *testing.B, run func(b *testing.B, store benchStore)) {
@@ -58,7 +59,7 @@ func benchStores(b *testing.B, run func(b *testing.B, store benchStore)) {
 }
 
 // benchGate is a gate on the store with one hub that trusts vendor.
-func benchGate(b *testing.B, store benchStore, vendor *pki.Authority) *provision.Gate {
+func benchGate(b *testing.B, store benchStore, vendor *pki.Authority, rules ...provision.AdmissionRule) *provision.Gate {
 	b.Helper()
 	gate, err := provision.NewGate(provision.GateConfig{Store: store, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
@@ -72,6 +73,7 @@ func benchGate(b *testing.B, store benchStore, vendor *pki.Authority) *provision
 		running.Wait()
 	})
 	h := provision.Hub{ID: provision.NewHubID(), Name: "bench", AutoProvisioning: true, Anchors: [][]byte{vendor.Certificate.Raw}}
+	h.Policy.Admission = rules
 	if _, err := store.CreateHub(b.Context(), h, provision.Created.OnHub(h, time.Now())); err != nil {
 		b.Fatal(err)
 	}
