@@ -52,7 +52,8 @@ type AdmissionRule struct {
 	// Anchor is the key (SHA-256) of the trust anchor whose devices the rule is
 	// for; without it, it is for those of every anchor.
 	Anchor string `json:"anchor,omitempty"`
-	// NamePattern is a regular expression (RE2) that the whole name has to match.
+	// NamePattern is a regular expression (RE2) that the whole name has to match:
+	// at most 512 bytes, compiled to at most 2,000 instructions.
 	NamePattern string `json:"name_pattern,omitempty"`
 	// Issuer is the key (SHA-256) of the CA that has to have issued the leaf.
 	Issuer string `json:"issuer,omitempty"`

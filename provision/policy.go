@@ -128,6 +128,10 @@ const (
 	MaxAdmissionRules = 16
 	// MaxNamePattern bounds the bytes of each pattern.
 	MaxNamePattern = 512
+	// MaxNamePatternSize bounds the instructions that each pattern is compiled to,
+	// as a few bytes that repeat may be many: (a{100}){10} is a thousand. In the
+	// worst case each is looked at for each character of a name.
+	MaxNamePatternSize = 2000
 	// MaxHookURL bounds the bytes of each hook's URL.
 	MaxHookURL = 1024
 )
@@ -238,8 +242,16 @@ func compileNamePattern(pattern string) (*regexp.Regexp, error) {
 	}
 	// By itself first: what is no expression alone must not become one by what
 	// is put around it.
-	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil {
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
 		return nil, fmt.Errorf("%q is no regular expression (RE2): %w", pattern, err)
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, fmt.Errorf("%q does not compile: %w", pattern, err)
+	}
+	if n := len(program.Inst); n > MaxNamePatternSize {
+		return nil, fmt.Errorf("%q is compiled to %d instructions, more than %d: repeat less", pattern, n, MaxNamePatternSize)
 	}
 	return regexp.Compile(`\A(?:` + pattern + `)\z`)
 }

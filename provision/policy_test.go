@@ -37,6 +37,8 @@ func TestPoliciesAreChecked(t *testing.T) {
 		"a pattern that escapes": {rule(provision.AdmissionRule{NamePattern: `a)|(?:b`}), "policy.admission[0]"},
 		"a long pattern":         {rule(provision.AdmissionRule{NamePattern: strings.Repeat("a", provision.MaxNamePattern+1)}), "policy.admission[0]"},
 		"a costly pattern":       {rule(provision.AdmissionRule{NamePattern: `(((a{1,100}){1,100}){1,100})`}), "policy.admission[0]"},
+		"a large pattern":        {rule(provision.AdmissionRule{NamePattern: `(?:ab){999}`}), ""},
+		"a pattern that grows":   {rule(provision.AdmissionRule{NamePattern: `(?:ab){1000}`}), "policy.admission[0]"},
 		"claims":                 {rule(provision.AdmissionRule{Claims: "twice"}), "policy.admission[0]"},
 		"a hook":                 {rule(provision.AdmissionRule{Hook: "https://hook.example.com/x?y=z"}), ""},
 		"a hook without TLS":     {rule(provision.AdmissionRule{Hook: "http://hook.example.com/"}), "policy.admission[0]"},
