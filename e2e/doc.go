@@ -7,5 +7,5 @@
 // hubgate wired as `hubgate serve` wires it but in the test's process, so that
 // the race detector sees it and a test can ask what exactly was decided. The
 // other tests run the real binary, for what only a process can show: kills,
-// outages, reloads, the demo.
+// outages, reloads, files that it reads, bounds that replicas share, the demo.
 package e2e

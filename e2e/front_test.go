@@ -50,7 +50,7 @@ type front struct {
 }
 
 // startFront starts an Envoy that asks that hubgate.
-func startFront(t *testing.T, hubgate string, u upstreams) *front {
+func startFront(t *testing.T, hubgate string, u upstreams, edits ...func(*envoy.Options)) *front {
 	t.Helper()
 	binary, err := envoybin.Path(t.Context(), t.Output())
 	if err != nil {
@@ -66,7 +66,7 @@ func startFront(t *testing.T, hubgate string, u upstreams) *front {
 	f.servers.AddCert(ca.Certificate)
 	addresses := freeAddresses(t, 2)
 	f.https, f.mqtt = addresses[0], addresses[1]
-	config, err := envoy.Bootstrap(envoy.Options{
+	o := envoy.Options{
 		Domain:       domain,
 		HTTPS:        &envoy.HTTPS{Listen: f.https, Backends: []string{u.backend.address}},
 		MQTT:         &envoy.MQTT{Listen: f.mqtt, Brokers: []string{u.broker}},
@@ -74,10 +74,11 @@ func startFront(t *testing.T, hubgate string, u upstreams) *front {
 		// Two cores, many tests: a check may have to wait for its turn.
 		Hubgate: envoy.Hubgate{Addresses: []string{hubgate}, CheckTimeout: 20 * time.Second},
 		NodeID:  "e2e",
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
+	for _, edit := range edits {
+		edit(&o)
+	}
+	config := must(envoy.Bootstrap(o))(t)
 	start(t, process.Spec{
 		Name: "Envoy", Path: binary,
 		Args: []string{"-c", write(t, "envoy.yaml", withRoute(t, config)), "--concurrency", "2", "--disable-hot-restart", "--log-level", "warn"},
@@ -231,14 +232,19 @@ func strictly(body []byte, into any) error {
 // access_denied, and the end of the connection.
 var errDenied = errors.New("TLS alert access_denied")
 
+// client is a device as an MQTT client.
+func (f *front) client(d dial, id string, resumed *bool) *paho.ClientOptions {
+	return paho.NewClientOptions().
+		AddBroker("ssl://" + f.mqtt).SetTLSConfig(f.tls(d, resumed)).SetDialer(d.dialer()).
+		SetClientID(id).SetProtocolVersion(4). // 3.1.1; else a refusal is followed by a second try
+		SetConnectTimeout(patience).SetAutoReconnect(false)
+}
+
 // converse connects to the broker, subscribes to a topic of its own, publishes
 // on it and waits for the message.
 func (f *front) converse(ctx context.Context, d dial) (resumed bool, err error) {
 	id := uuid.NewString()
-	client := paho.NewClient(paho.NewClientOptions().
-		AddBroker("ssl://" + f.mqtt).SetTLSConfig(f.tls(d, &resumed)).SetDialer(d.dialer()).
-		SetClientID(id).SetProtocolVersion(4). // 3.1.1; else a refusal is followed by a second try
-		SetConnectTimeout(patience).SetAutoReconnect(false))
+	client := paho.NewClient(f.client(d, id, &resumed))
 	if err := wait(ctx, client.Connect()); err != nil {
 		if strings.Contains(err.Error(), "tls: access denied") {
 			return resumed, errDenied

@@ -59,6 +59,7 @@ type installation struct {
 	dir     string
 	binary  string
 	store   string // URL
+	checks  string // more of the section authz
 	metrics string
 	running *process.Process
 }
@@ -76,16 +77,24 @@ func install(t *testing.T, store string) *installation {
 
 func (i *installation) file(name string) string { return filepath.Join(i.dir, name) }
 
+// replace replaces a file as editors do: a reader sees the old one or the new one.
+func (i *installation) replace(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(i.file("new"), content, 0o600), os.Rename(i.file("new"), i.file(name))); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // authz is where Envoy asks.
 func (i *installation) authz() string { return "unix://" + i.file("authz.sock") }
 
-// configure declares a hub, named factory, that trusts the vendor, and what more
-// hubs there are, in YAML.
+// configure declares a hub, named factory, that trusts the vendor, and in YAML
+// what more it has, what more hubs there are, and what more is set.
 func (i *installation) configure(t *testing.T, v *vendor, autoProvisioning bool, more ...string) {
 	t.Helper()
 	text := fmt.Sprintf(`domain: %s
 store: %s
-authz: {listen: "%s"}
+authz: {listen: "%s"%s}
 link: {listen: "unix://%s"}
 metrics: {listen: "%s"}
 admin: {listen: "off"}
@@ -94,15 +103,9 @@ hubs:
   - name: factory
     auto_provisioning: %t
     trust_anchors: [factory-ca.pem]
-%s`, domain, i.store, i.authz(), i.file("link.sock"), i.metrics, autoProvisioning, strings.Join(more, ""))
-	for name, content := range map[string][]byte{
-		"factory-ca.pem": pki.EncodeCertificates(v.root.Certificate), "hubgate.yaml": []byte(text),
-	} {
-		// As editors do: a reader sees the old file or the new one.
-		if err := errors.Join(os.WriteFile(i.file("new"), content, 0o600), os.Rename(i.file("new"), i.file(name))); err != nil {
-			t.Fatal(err)
-		}
-	}
+%s`, domain, i.store, i.authz(), i.checks, i.file("link.sock"), i.metrics, autoProvisioning, strings.Join(more, ""))
+	i.replace(t, "factory-ca.pem", pki.EncodeCertificates(v.root.Certificate))
+	i.replace(t, "hubgate.yaml", []byte(text))
 }
 
 // serve starts `hubgate serve` and returns when it is ready.

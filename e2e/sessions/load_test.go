@@ -95,14 +95,20 @@ func TestManySessions(t *testing.T) {
 }
 
 // TestCycles connects and ends again and again while others stay: nothing is
-// left behind in Envoy, and nothing of the others is touched.
+// left behind in Envoy, and nothing of the others is touched. Some may be no
+// older than a minute, which takes a long run to show.
 func TestCycles(t *testing.T) {
 	t.Parallel()
-	cycles, others := 200, 50
+	cycles, others, aging := 200, 50, 0
 	if soak {
-		cycles, others = 10_000, 1000
+		cycles, others, aging = 10_000, 1000, 20
 	}
 	s := newSite(t, onBolt(t))
+	young := s.fleet(t)
+	young.edit(t, func(h *provision.Hub) { h.Policy.MaxSessionAge = provision.MinSessionAge })
+	young.known(t)
+	began := time.Now()
+	old := young.crowd(t, s.edge, "ages", aging)
 	stay := s.fleet(t)
 	staying := stay.crowd(t, s.edge, "stays", others)
 	f := s.fleet(t)
@@ -133,6 +139,13 @@ func TestCycles(t *testing.T) {
 	t.Logf("Envoy's RSS: %d KiB after %d cycles, %d KiB after %d, with %d connections open", before>>10, warm, after>>10, cycles, others)
 	if after > before+before/10 {
 		t.Errorf("it has grown by more than 10 %%: from %d to %d KiB", before>>10, after>>10)
+	}
+	for _, c := range old {
+		time.Sleep(time.Until(began.Add(provision.MinSessionAge))) // if the cycles were quicker
+		c.ends(t, int(link.MaximumConnectTime))
+		if age := c.closedAt.Sub(began); age < provision.MinSessionAge {
+			t.Errorf("%s was ended after %s", c.device.name, age)
+		}
 	}
 	for _, c := range staying {
 		c.ping(t)
