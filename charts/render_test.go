@@ -29,7 +29,8 @@ var (
 	}
 	gateways = map[string]string{
 		"none": "",
-		"both": "domain: iot.example.com\ngateway: {enabled: true, tls: {existingSecret: device-tls}, https: {backends: [app:8080]}, mqtt: {brokers: [broker:1883]}, accessLog: true, autoscaling: {enabled: true}}\n" +
+		"both": "domain: iot.example.com\ngateway: {enabled: true, tls: {existingSecret: device-tls}, https: {backends: [app:8080]}, mqtt: {brokers: [broker:1883]}, accessLog: true, autoscaling: {enabled: true},\n" +
+			"  insecure: {http: {enabled: true}, mqtt: {enabled: true}, service: {type: LoadBalancer, loadBalancerSourceRanges: [10.0.0.0/8]}}}\n" +
 			"tests: {serverName: factory.iot.example.com, deviceSecret: test-device}\n",
 		"plain": "domain: iot.example.com\ngateway: {enabled: true, module: false, tls: {certManager: {enabled: true, issuerRef: {name: le}}}, https: {backends: [app:8080], onlyDomain: true}, mqtt: {enabled: false}}\n",
 	}
@@ -54,6 +55,11 @@ const hubValues = `hubs:
       - secret: {name: vendor-secret, key: root.pem}
     intermediates:
       - configMap: {name: vendor.cas, key: line.pem}
+    crls:
+      - url: http://ca.example.com/line-1.crl
+      - configMap: {name: vendor.cas, key: line-2.crl}
+      - secret: {name: vendor-crls, key: line-3.crl}
+crl: {refresh: 10m, networks: [10.1.0.0/16]}
 `
 
 // render renders the chart with these values.
@@ -266,6 +272,69 @@ func (p *vendors) envoyCheck(t *testing.T, list []object, validate bool) {
 		t.Fatal(err)
 	}
 	must(t, "env", "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+library(t), envoy, "--mode", "validate", "-c", dir+"/envoy.yaml", "--log-level", "error")
+}
+
+// TestCRLs: what a hub's revocation lists come from is in hubgate.yaml, and
+// mounted.
+func TestCRLs(t *testing.T) {
+	t.Parallel()
+	list := parse(t, rendered(t, fmt.Sprintf(hubValues, indented(newPKI(t).root("inline")))))
+	config := parse(t, find(list, "ConfigMap", "site-hubgate").at("data").str("hubgate.yaml"))[0]
+	want := []string{"http://ca.example.com/line-1.crl", "/etc/hubgate/cas/configmap/vendor.cas/line-2.crl", "/etc/hubgate/cas/secret/vendor-crls/line-3.crl"}
+	if got := config.list("hubs")[0].strs("crls"); !slices.Equal(got, want) {
+		t.Errorf("crls %q, want %q", got, want)
+	}
+	if crl := config.at("crl"); crl.str("refresh") != "10m" || !slices.Equal(crl.strs("networks"), []string{"10.1.0.0/16"}) {
+		t.Errorf("crl: %v", crl)
+	}
+	var mounted []string
+	for _, m := range find(list, "Deployment", "site-hubgate").at("spec", "template", "spec").list("containers")[0].list("volumeMounts") {
+		mounted = append(mounted, m.str("mountPath"))
+	}
+	for _, path := range want[1:] {
+		if !slices.Contains(mounted, filepath.Dir(path)) {
+			t.Errorf("%s is not mounted: %q", path, mounted)
+		}
+	}
+}
+
+// TestInsecureListeners: those without TLS are there only if somebody says so, and
+// never in the Service of the others.
+func TestInsecureListeners(t *testing.T) {
+	t.Parallel()
+	if out := rendered(t, gatewayOn); strings.Contains(out, "insecure") {
+		t.Errorf("nobody asked for it:\n%s", out)
+	}
+	out := rendered(t, gateways["both"])
+	list := parse(t, out)
+	var there []string
+	for _, p := range find(list, "Service", "site-hubgate-gateway-insecure").at("spec").list("ports") {
+		there = append(there, p.str("targetPort"))
+	}
+	if !slices.Equal(there, []string{"insecure-http", "insecure-mqtt"}) {
+		t.Errorf("ports %q", there)
+	}
+	for _, p := range find(list, "Service", "site-hubgate-gateway").at("spec").list("ports") {
+		if strings.HasPrefix(p.str("targetPort"), "insecure") {
+			t.Errorf("it is beside those with TLS: %v", p)
+		}
+	}
+	args := find(list, "Deployment", "site-hubgate-gateway").at("spec", "template", "spec").list("initContainers")[0].strs("args")
+	for _, want := range []string{"--insecure-http=0.0.0.0:8080", "--insecure-mqtt=0.0.0.0:1883"} {
+		if !slices.Contains(args, want) {
+			t.Errorf("no %s in %q", want, args)
+		}
+	}
+}
+
+// rendered is render of values that have to be fit.
+func rendered(t *testing.T, values ...string) string {
+	t.Helper()
+	out, err := render(t, values...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return out
 }
 
 // hardened holds every pod to the restricted Pod Security Standard.

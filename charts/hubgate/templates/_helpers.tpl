@@ -96,10 +96,12 @@ bolt:///var/lib/hubgate/hubgate.db
 {{- end -}}
 {{- end -}}
 
-{{/* The path of one certificate of a hub: (list hub-name kind index source). */}}
+{{/* The path of one certificate or list of a hub, or its address: (list hub-name kind index source). */}}
 {{- define "hubgate.certificatePath" -}}
 {{- $hub := index . 0 -}}{{- $kind := index . 1 -}}{{- $i := index . 2 -}}{{- $c := index . 3 -}}
-{{- if $c.pem -}}
+{{- if $c.url -}}
+{{- $c.url -}}
+{{- else if $c.pem -}}
 /etc/hubgate/cas/inline/{{ $hub }}-{{ $kind }}-{{ $i }}.pem
 {{- else if $c.configMap -}}
 /etc/hubgate/cas/configmap/{{ $c.configMap.name }}/{{ $c.configMap.key }}
@@ -145,7 +147,7 @@ directories, never subPath, which would not follow changes. */}}
 {{- range $kind := list "configMap" "secret" -}}
 {{- $names := list -}}
 {{- range $h := $v.hubs -}}
-{{- range $c := concat ($h.trustAnchors | default list) ($h.intermediates | default list) -}}
+{{- range $c := concat ($h.trustAnchors | default list) ($h.intermediates | default list) ($h.crls | default list) -}}
 {{- with index $c $kind }}{{ $names = append $names .name }}{{ end -}}
 {{- end -}}
 {{- end -}}
@@ -181,7 +183,7 @@ directories, never subPath, which would not follow changes. */}}
 {{- end -}}
 {{- $_ := set $hub "policy" $policy -}}
 {{- end -}}
-{{- range $kind, $key := dict "anchor" "trustAnchors" "intermediate" "intermediates" -}}
+{{- range $kind, $key := dict "anchor" "trustAnchors" "intermediate" "intermediates" "crl" "crls" -}}
 {{- $paths := list -}}
 {{- range $i, $c := index $h $key }}{{ $paths = append $paths (include "hubgate.certificatePath" (list $h.name $kind $i $c)) }}{{ end -}}
 {{- if $paths }}{{ $_ := set $hub (snakecase $key) $paths }}{{ end -}}
@@ -248,6 +250,9 @@ directories, never subPath, which would not follow changes. */}}
 {{- $_ := set $c "broker_auth" $broker -}}
 {{- end -}}
 {{- with $v.events }}{{ $_ := set $c "events" . }}{{ end -}}
+{{- $crl := dict "refresh" $v.crl.refresh -}}
+{{- with $v.crl.networks }}{{ $_ := set $crl "networks" . }}{{ end -}}
+{{- $_ := set $c "crl" $crl -}}
 {{- if eq $v.store.type "redis" -}}
 {{- $r := $v.store.redis -}}
 {{- if $r.passwordKey }}{{ $_ := set $c "store_password_file" (printf "/etc/hubgate/redis/%s" $r.passwordKey) }}{{ end -}}
