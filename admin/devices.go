@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/pem"
 	"net/http"
 	"net/url"
 	"slices"
@@ -45,6 +46,9 @@ type Device struct {
 	Issuer     string `json:"issuer_key_sha256"`
 	// PendingKey is the last key that waits for an operator's approval.
 	PendingKey string `json:"pending_key_sha256,omitempty"`
+	// CustomCertificate is the one certificate, by its key, that lets the device
+	// in, if an operator gave it one.
+	CustomCertificate *CustomCertificate `json:"custom_certificate,omitempty"`
 	// IsConnected tells whether a connection is open; LastActivityAt, to a
 	// minute, when bytes were last seen on one that is.
 	IsConnected    bool       `json:"is_connected"`
@@ -86,6 +90,18 @@ type DeviceSecret struct {
 	Secret string `json:"secret"`
 	// AllowInsecure is the device's: while it is false, the secret opens nothing.
 	AllowInsecure bool `json:"allow_insecure"`
+}
+
+// NewCustomCertificate is a certificate to give a device.
+type NewCustomCertificate struct {
+	Certificate string `json:"certificate"` // PEM
+}
+
+// CustomCertificate is a device's custom certificate.
+type CustomCertificate struct {
+	Key         string    `json:"key_sha256"`
+	NotAfter    time.Time `json:"not_after"`
+	Certificate string    `json:"certificate"` // PEM
 }
 
 // Ban says why a device is disabled.
@@ -135,6 +151,9 @@ func showDevice(d fleet.Device) Device {
 	if d.PendingKey != (trust.KeyHash{}) {
 		shown.PendingKey = d.PendingKey.String()
 	}
+	if c := d.Custom; c != nil {
+		shown.CustomCertificate = &CustomCertificate{c.Key.String(), c.Expires.UTC(), pemOf(c.DER)}
+	}
 	if d.ProvisionedFrom.IsValid() {
 		shown.ProvisionedFrom = d.ProvisionedFrom.String()
 	}
@@ -142,6 +161,10 @@ func showDevice(d fleet.Device) Device {
 		shown.MessageFilters = &Filters{showFilter(f.Publish), showFilter(f.Subscribe)}
 	}
 	return shown
+}
+
+func pemOf(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // aDevice shows what an act on a device returned.
@@ -212,6 +235,16 @@ func (s *Server) deviceRoutes() []route {
 		{
 			method: "DELETE", path: one + "/secret", id: "removeDeviceSecret", summary: "Take a device's secret, and end its connections",
 			role: access.Operator, serve: s.removeSecret,
+		},
+		{
+			method: "PUT", path: one + "/certificate", id: "setDeviceCertificate",
+			summary: "Let a device in with this certificate and no other, and end its connections",
+			role:    access.Operator, body: NewCustomCertificate{examplePEM}, answer: exampleDevice, serve: s.setCustomCertificate,
+		},
+		{
+			method: "DELETE", path: one + "/certificate", id: "removeDeviceCertificate",
+			summary: "Take a device's custom certificate, and end its connections",
+			role:    access.Operator, serve: s.removeCustomCertificate,
 		},
 	}
 }
@@ -390,4 +423,16 @@ func (s *Server) createSecret(r *http.Request) (any, error) {
 
 func (s *Server) removeSecret(r *http.Request) (any, error) {
 	return nil, s.fleet.RemoveSecret(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"))
+}
+
+func (s *Server) setCustomCertificate(r *http.Request) (any, error) {
+	var body NewCustomCertificate
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	return aDevice(s.fleet.SetCustomCertificate(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"), body.Certificate))
+}
+
+func (s *Server) removeCustomCertificate(r *http.Request) (any, error) {
+	return nil, s.fleet.RemoveCustomCertificate(r.Context(), caller(r), r.PathValue("hub"), r.PathValue("device"))
 }

@@ -31,6 +31,9 @@ type Policy struct {
 	// Outage: serve lets known devices in while the store does not answer, for
 	// some minutes; refuse does not.
 	Outage string `json:"outage" enum:"serve,refuse"`
+	// CustomCertificates lets devices in with custom certificates that verify under
+	// no trust anchor of the hub.
+	CustomCertificates bool `json:"custom_certificates"`
 }
 
 // PolicyChange is an edit of a policy: what is not given stays.
@@ -44,6 +47,7 @@ type PolicyChange struct {
 	FirstConnectionsPerSecond *int            `json:"first_connections_per_second,omitempty"`
 	MaxSessionAge             *string         `json:"max_session_age,omitempty"`
 	Outage                    *string         `json:"outage,omitempty" enum:"serve,refuse"`
+	CustomCertificates        *bool           `json:"custom_certificates,omitempty"`
 }
 
 // AdmissionRule is one rule for unseen devices. Everything it says has to be
@@ -73,6 +77,7 @@ func showPolicy(p provision.Policy) Policy {
 		Connections: string(p.Connections), Keys: string(p.Keys), Revocation: string(p.Revocation),
 		Admission: make([]AdmissionRule, len(p.Admission)), MaxDevices: p.MaxDevices,
 		FirstConnectionsPerSecond: p.FirstConnectionsPerSecond, MaxSessionAge: p.MaxSessionAge.String(), Outage: outages[p.NoOutage],
+		CustomCertificates: p.CustomCertificates,
 	}
 	for i, r := range p.Admission {
 		shown.Admission[i] = AdmissionRule{
@@ -106,6 +111,7 @@ func (c *PolicyChange) change() (*fleet.PolicyChange, error) {
 		Revocation:                (*provision.RevocationPolicy)(c.Revocation),
 		MaxDevices:                c.MaxDevices,
 		FirstConnectionsPerSecond: c.FirstConnectionsPerSecond,
+		CustomCertificates:        c.CustomCertificates,
 	}
 	if c.MaxSessionAge != nil {
 		age, err := time.ParseDuration(*c.MaxSessionAge)

@@ -32,6 +32,7 @@ type DeviceRecord struct {
 	CurrentKey               string         `json:"current_key_sha256,omitempty"`
 	Anchor                   string         `json:"trust_anchor_key_sha256,omitempty"`
 	Issuer                   string         `json:"issuer_key_sha256,omitempty"`
+	CustomCertificate        string         `json:"custom_certificate,omitempty"` // PEM
 	ProvisionedFrom          string         `json:"provisioned_from,omitempty"`
 	CreatedAt                string         `json:"created_at,omitempty"`
 	UpdatedAt                string         `json:"updated_at,omitempty"`
@@ -69,6 +70,9 @@ func recordOf(d provision.Device, ban bool) DeviceRecord {
 	if d.Bound() {
 		r.FirstKey, r.CurrentKey, r.Anchor, r.Issuer = d.FirstKey.String(), d.CurrentKey.String(), d.Anchor.String(), d.Issuer.String()
 	}
+	if d.Custom != nil {
+		r.CustomCertificate = pemOf(d.Custom.DER)
+	}
 	if d.ProvisionedFrom.IsValid() {
 		r.ProvisionedFrom = d.ProvisionedFrom.String()
 	}
@@ -90,6 +94,7 @@ func readRecord(hub provision.Hub, line []byte) (fleet.Record, error) {
 	record := fleet.Record{
 		Name: r.Name, Description: r.Description, Enabled: r.Enabled, DisabledReason: r.DisabledReason,
 		AllowInsecure: r.AllowInsecure, AllowMultipleConnections: r.AllowMultipleConnections,
+		CustomCertificate: r.CustomCertificate,
 	}
 	if r.CreatedAt != "" {
 		created, err := time.Parse(time.RFC3339Nano, r.CreatedAt)

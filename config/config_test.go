@@ -138,6 +138,7 @@ func TestFull(t *testing.T) {
 				Policy: provision.Policy{
 					Connections: provision.Reject, Keys: provision.PinKeys, Revocation: provision.RefuseUnlisted,
 					MaxDevices: 500, FirstConnectionsPerSecond: 20, MaxSessionAge: 24 * time.Hour, NoOutage: true,
+					CustomCertificates: true,
 					Admission: []provision.AdmissionRule{
 						{NamePattern: "SN-[0-9]+", Claims: provision.ClaimOnce},
 						{

@@ -13,6 +13,7 @@ import (
 var (
 	policyKeys = []string{
 		"connections", "keys", "revocation", "admission", "max_devices", "first_connections_per_second", "max_session_age", "outage",
+		"custom_certificates",
 	}
 	ruleKeys = []string{"anchor", "name_pattern", "issuer", "claims", "hook"}
 )
@@ -34,6 +35,7 @@ func (l *loader) policy(s *section, place *declared) provision.Policy {
 		FirstConnectionsPerSecond: s.integer("first_connections_per_second", 0, provision.MaxFirstConnections),
 		MaxSessionAge:             s.duration("max_session_age", provision.MinSessionAge, maxSessionAge),
 		NoOutage:                  s.choice("outage", "serve", "serve", "refuse") == "refuse",
+		CustomCertificates:        s.boolean("custom_certificates", false),
 	}
 	for i, node := range s.list("admission") {
 		if rule := l.section(node, fmt.Sprintf("%s[%d]", s.key("admission"), i), ruleKeys...); rule != nil {

@@ -48,7 +48,7 @@ func (g *Gate) connect(ctx context.Context, f *Facts, d Decision) Decision {
 	if g.sessions == nil {
 		return d
 	}
-	s := newSession(f.Connection, d, f.Identity, f.Now)
+	s := newSession(f, d)
 	if f.holdsOne() && f.Hub.Policy.Connections == Reject {
 		f.Sought = true
 		f.Other, f.OtherErr = g.sessions.Claim(ctx, s)

@@ -41,7 +41,8 @@ type Facts struct {
 	PathErr error // a *trust.Error, or another error: ours
 	// UserDevice is the device that the user name names, without TLS.
 	UserDevice string
-	// Identity is what the path says of the device. Decide fills it in.
+	// Identity is what the path says of the device. Decide fills it in. With a
+	// PathErr it is what the leaf says alone, where that may be enough.
 	Identity *Identity
 	// NameIsHub reports whether a name is the ID of some hub.
 	NameIsHub func(name string) bool
@@ -67,6 +68,8 @@ type Facts struct {
 
 	// learned is set if the hub has nothing to learn from the path.
 	learned bool
+	// examined is set if the certificates were looked at, not recognised.
+	examined bool
 	// draft is the decision while Decide makes it: here, as each step takes its
 	// address, it needs no memory of its own.
 	draft Decision
@@ -190,7 +193,12 @@ func hubEnabled(f *Facts, _ *Decision) finding {
 }
 
 func chainVerifies(f *Facts, d *Decision) finding {
-	if f.PathErr != nil {
+	switch {
+	case f.alone() && f.Hub.isRevoked(f.Identity.Revocable):
+		return finding{CertificateRevoked, fmt.Sprintf("the key of the leaf (SHA-256 %s) is revoked", f.Identity.Key)}
+	case f.alone():
+		return finding{detail: "under no anchor of the hub; the device may have a custom certificate"}
+	case f.PathErr != nil:
 		return chainFinding(f.PathErr, d)
 	}
 	if f.Identity == nil {
@@ -214,7 +222,7 @@ func nameFits(f *Facts, d *Decision) finding {
 		d.Certificate = f.Path.Leaf()
 		return finding{NameInvalid, i.NameErr.Error()}
 	}
-	if f.NameIsHub != nil && f.NameIsHub(i.Name) {
+	if !f.alone() && f.NameIsHub != nil && f.NameIsHub(i.Name) {
 		d.Certificate = f.Path.Leaf()
 		return finding{NameInvalid, fmt.Sprintf("the common name %q is the ID of a hub", i.Name)}
 	}
@@ -233,6 +241,9 @@ func device(f *Facts, d *Decision) finding {
 		return finding{Internal, "the hub's rules are not at hand"}
 	case f.StoreErr != nil:
 		return storeFinding(f.StoreErr, d)
+	case f.alone() && !f.Device.owns(f.Identity.Key):
+		d.Device, d.DeviceName = DeviceID{}, "" // which is a stranger's word
+		return chainFinding(f.PathErr, d)
 	case f.Device == nil:
 		return unseenDevice(f)
 	}

@@ -45,6 +45,10 @@ type Device struct {
 	Anchor trust.KeyHash
 	Issuer trust.KeyHash
 
+	// Custom is the certificate that an administrator gave the device; nil if it
+	// has none.
+	Custom *CustomCertificate
+
 	// SessionsEndBefore ends every session that began before it: how an
 	// operator ends connections without disabling the device.
 	SessionsEndBefore time.Time

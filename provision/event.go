@@ -78,6 +78,10 @@ const (
 	// SecretRemoved: it has none.
 	SecretCreated Act = "secret_created"
 	SecretRemoved Act = "secret_removed"
+	// CustomSet: the device has a custom certificate, and no other any more;
+	// CustomRemoved: it has none.
+	CustomSet     Act = "custom_certificate_set"
+	CustomRemoved Act = "custom_certificate_removed"
 	// Imported: devices were created out of a file, Count of them.
 	Imported Act = "imported"
 	// What a hub trusts was changed.
@@ -106,6 +110,8 @@ var sentences = map[Act]string{
 	KeyApproved:         "another key of the device was approved",
 	SecretCreated:       "device secret was created",
 	SecretRemoved:       "device secret was removed",
+	CustomSet:           "device got a custom certificate",
+	CustomRemoved:       "custom certificate of the device was removed",
 	Imported:            "devices were imported",
 	AnchorAdded:         "trust anchor was added",
 	AnchorRemoved:       "trust anchor was removed",

@@ -256,6 +256,9 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		if d.Reason == DeviceKeyChanged && !c.DryRun {
 			g.awaitApproval(ctx, f, id)
 		}
+		if !d.Allowed() {
+			g.countFailure(f)
+		}
 		if !d.Allowed() || c.DryRun {
 			return d
 		}
@@ -293,8 +296,8 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 			c.Evidence.Read(&f.Connection)
 		}
 		h = g.examine(ctx, f)
+		f.examined = true
 		g.remember(m, f, h, generation)
-		g.countFailure(f)
 	}
 	if h != nil {
 		f.Hub, f.Rules = &h.Hub, h.rules
@@ -311,7 +314,12 @@ func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
 	if f.Chain, f.ChainErr = trust.ParseChain(c.Leaf, c.Presented); f.ChainErr != nil {
 		return nil
 	}
-	return g.findHub(ctx, c, f)
+	h := g.findHub(ctx, c, f)
+	if h != nil && f.PathErr != nil {
+		f.Identity = identifyAlone(f, &h.Hub)
+		f.learned = f.Identity != nil
+	}
+	return h
 }
 
 // readThrough returns the hub as it is now: from memory while the change feed

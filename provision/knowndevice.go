@@ -16,6 +16,8 @@ func knownDevice(f *Facts) finding {
 	switch {
 	case d.Disabled:
 		return finding{DeviceDisabled, "an operator disabled the device"}
+	case d.Custom != nil:
+		return customDevice(f)
 	case !d.Bound():
 		return finding{DeviceKnown, "known device, first connection: it binds the device to this key and anchor"}
 	case !f.Rules.together(d.Anchor, i.Anchor):
@@ -37,7 +39,7 @@ const rebindPause = time.Minute
 func mustBind(f *Facts) bool {
 	d, i := f.Device, f.Identity
 	switch {
-	case !f.Connection.TLS: // there is nothing to bind it to
+	case !f.Connection.TLS, f.alone(): // there is nothing to bind it to
 		return false
 	case !d.Bound():
 		return true
@@ -99,7 +101,7 @@ func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decis
 // has certificates of the device's name can bring many.
 func (g *Gate) awaitApproval(ctx context.Context, f *Facts, id string) {
 	d, key := f.Device, f.Identity.Key
-	if f.Rules.keys != ApproveKeys || d.PendingKey == key ||
+	if f.Rules.keys != ApproveKeys || d.Custom != nil || d.PendingKey == key ||
 		d.PendingKey != (trust.KeyHash{}) && f.Now.Sub(d.UpdatedAt) < rebindPause {
 		return
 	}

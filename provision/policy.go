@@ -27,6 +27,11 @@ type Policy struct {
 	// Admission are the rules that an unseen device has to meet, all of them,
 	// beyond a chain that verifies. Known devices are never held to them.
 	Admission []AdmissionRule
+	// CustomCertificates lets devices in with the certificate that an administrator
+	// gave them (Device.Custom), though it verifies under no anchor of the hub. It
+	// holds where the listener or SNI names the hub. Whoever presents a chain there
+	// that does not verify then costs a look-up of a device.
+	CustomCertificates bool
 	// MaxDevices bounds the devices of the hub: beyond it none creates itself. 0:
 	// DefaultMaxDevices.
 	MaxDevices int
@@ -179,6 +184,7 @@ func (p Policy) Equal(o Policy) bool {
 	a, b := p.Normal(), o.Normal()
 	return a.Connections == b.Connections && a.Keys == b.Keys && a.Revocation == b.Revocation && a.MaxDevices == b.MaxDevices &&
 		a.FirstConnectionsPerSecond == b.FirstConnectionsPerSecond && a.MaxSessionAge == b.MaxSessionAge && a.NoOutage == b.NoOutage &&
+		a.CustomCertificates == b.CustomCertificates &&
 		slices.Equal(a.Admission, b.Admission) && bytes.Equal(a.Newer, b.Newer)
 }
 

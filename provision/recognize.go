@@ -39,7 +39,8 @@ const (
 // for a short time; of what was presented the hash is enough, as whoever made two
 // chains of one leaf with the same hash could only have himself refused. What
 // depends on the device, on the store, or on the HTTP request, is never kept
-// here.
+// here. A refusal of the chain alone may still be of a device that gets in with a
+// custom certificate: its key is attested, and the device is looked up each time.
 type recognition struct {
 	seed     maphash.Seed // secret, so that nobody can choose what displaces what
 	accepted *otter.Cache[uint64, *recognized]
@@ -204,6 +205,9 @@ func (g *Gate) remember(m *mark, f *Facts, h *liveHub, generation uint64) {
 	}
 	if refusalHolds(f) {
 		r.until = f.Now.Add(refusalKept)
+		if f.alone() && f.Identity.Expires.Before(r.until) {
+			r.until = f.Identity.Expires
+		}
 		g.seen.refused.Set(m.refused, r)
 	}
 }

@@ -53,6 +53,9 @@ type Session struct {
 	// Secret marks the secret that the device connected with, without TLS; zero
 	// for a certificate.
 	Secret SecretMark
+	// Custom is set if the device connected with its custom certificate, under no
+	// anchor of its hub.
+	Custom bool
 	// Since is when the check allowed it.
 	Since time.Time
 	// Certificates are the IDs by which its chain can be revoked, and Expires is
@@ -88,13 +91,17 @@ type Tracker interface {
 }
 
 // newSession is the session of a connection that was just allowed.
-func newSession(c Connection, d Decision, i *Identity, now time.Time) Session {
+func newSession(f *Facts, d Decision) Session {
+	c := &f.Connection
 	s := Session{
 		ID: newID(), Hub: d.Hub, Device: d.Device, DeviceName: d.DeviceName, Protocol: c.Protocol,
-		Envoy: EnvoyID{Node: c.Node}, Source: c.Source, Since: now, LastActivity: now,
+		Envoy: EnvoyID{Node: c.Node}, Source: c.Source, Since: f.Now, LastActivity: f.Now,
 	}
-	if i != nil {
-		s.Certificates, s.Expires = i.Revocable, i.Expires
+	if i := f.Identity; i != nil {
+		s.Certificates, s.Expires, s.Custom = i.Revocable, i.Expires, f.alone()
+		if f.Device != nil && f.Device.Custom != nil && f.Device.Custom.Expires.Before(s.Expires) {
+			s.Expires = f.Device.Custom.Expires
+		}
 	}
 	if !c.TLS {
 		s.Secret = c.Credentials.Secret.Mark()
@@ -119,6 +126,7 @@ const (
 	EndDeviceGone     EndReason = "device_gone"
 	EndDeviceDisabled EndReason = "device_disabled"
 	EndSecretChanged  EndReason = "secret_changed"
+	EndCustomChanged  EndReason = "certificate_changed"
 	EndAnchorRemoved  EndReason = "anchor_removed"
 	EndElsewhere      EndReason = "connected_elsewhere"
 	EndOrdered        EndReason = "ended_by_operator"
@@ -130,12 +138,16 @@ const (
 // MustEnd says why a session may not go on, "" if it may: its hub and device as
 // they are now, nil if they are gone. It is pure.
 func MustEnd(s Session, h *Hub, d *Device, now time.Time) EndReason {
+	byAnchor := s.ByAnchor()
+	if len(s.Certificates) == 0 && d != nil && d.Custom != nil {
+		byAnchor = false // or not: nobody knows
+	}
 	switch {
 	case h == nil || h.Deleting:
 		return EndHubGone
 	case h.Disabled:
 		return EndHubDisabled
-	case d == nil, s.Secret.IsZero() && !d.Bound():
+	case d == nil, byAnchor && !d.Bound():
 		// One that never connected was created anew: the session is of a device
 		// of its name that is gone.
 		return EndDeviceGone
@@ -143,7 +155,9 @@ func MustEnd(s Session, h *Hub, d *Device, now time.Time) EndReason {
 		return EndDeviceDisabled
 	case !s.Secret.IsZero() && (!d.AllowInsecure || s.Secret != d.Secret.Mark()):
 		return EndSecretChanged
-	case s.Secret.IsZero() && !trustedBy(d.Anchor, h):
+	case s.foreignTo(d):
+		return EndCustomChanged
+	case byAnchor && !trustedBy(d.Anchor, h):
 		return EndAnchorRemoved
 	case s.Since.Before(d.SessionsEndBefore):
 		return EndOrdered
@@ -151,9 +165,17 @@ func MustEnd(s Session, h *Hub, d *Device, now time.Time) EndReason {
 	return s.EndedBy(h, now)
 }
 
+// ByAnchor reports whether the device connected with a chain to an anchor of its
+// hub, as far as is known.
+func (s Session) ByAnchor() bool { return s.Secret.IsZero() && !s.Custom }
+
 // EndedBy says why a session may not go on, "" if it may, by what is known of it
-// alone: its chain is revoked or has expired, or it is too old. It is pure.
+// alone: its chain is revoked or has expired, it is too old, or it came with a
+// custom certificate, which its hub takes no more. It is pure.
 func (s Session) EndedBy(h *Hub, now time.Time) EndReason {
+	if s.Custom && !h.Policy.CustomCertificates {
+		return EndCustomChanged
+	}
 	if h.isRevoked(s.Certificates) {
 		return EndRevoked
 	}

@@ -21,6 +21,7 @@ var orders = map[provision.EndReason]struct {
 	provision.EndDeviceGone:     {link.NotAuthorized, "the device was deleted"},
 	provision.EndDeviceDisabled: {link.AdministrativeAction, "the device is disabled"},
 	provision.EndSecretChanged:  {link.NotAuthorized, "the device may not connect with this secret any more"},
+	provision.EndCustomChanged:  {link.NotAuthorized, "the device may not connect with this certificate any more"},
 	provision.EndAnchorRemoved:  {link.NotAuthorized, "the device's trust anchor was removed"},
 	provision.EndElsewhere:      {link.SessionTakenOver, "the device connected elsewhere"},
 	provision.EndRevoked:        {link.NotAuthorized, "a certificate of the device's chain was revoked"},
@@ -187,7 +188,7 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 	for c := range h.connections {
 		reason := whole
 		if reason == "" && c.judged {
-			if c.session.Secret.IsZero() { // it came by an anchor
+			if c.session.ByAnchor() {
 				var ok bool
 				if reason, ok = verdicts[c.anchor]; !ok {
 					reason = provision.MustEnd(provision.Session{Since: now}, hub, &provision.Device{Anchor: c.anchor}, now)

@@ -24,6 +24,16 @@ func checkLeaf(leaf *node, now time.Time) *Error {
 	return checkAny(leaf, now)
 }
 
+// CheckLeaf applies the rules that concern the leaf alone, for who trusts its key
+// for another reason than a path to an anchor. Nobody's signature is checked. The
+// error is an *Error.
+func (c *Chain) CheckLeaf(now time.Time) error {
+	if err := checkLeaf(c.leaf, now); err != nil {
+		return err
+	}
+	return nil
+}
+
 // checkAny applies the rules that hold for every certificate of a path.
 func checkAny(n *node, now time.Time) *Error {
 	c := n.cert

@@ -24,6 +24,8 @@ type Record struct {
 	Filters                  **provision.Filters
 	// Pins are nil for a device that never connected.
 	Pins *Pins
+	// CustomCertificate is in PEM; "": what the device has, or none.
+	CustomCertificate string
 	// ProvisionedFrom and CreatedAt count for a new device only.
 	ProvisionedFrom netip.Addr
 	CreatedAt       time.Time
@@ -92,7 +94,8 @@ func (i *Import) Put(ctx context.Context, records []Record) ([]provision.PutResu
 	var puts []provision.Put
 	var of []int // of records
 	for n, r := range records {
-		if err := i.check(ctx, r, now); err != nil {
+		custom, err := i.check(ctx, r, now)
+		if err != nil {
 			var refusal *Refusal
 			if !errors.As(err, &refusal) {
 				return nil, err
@@ -103,7 +106,7 @@ func (i *Import) Put(ctx context.Context, records []Record) ([]provision.PutResu
 		puts, of = append(puts, provision.Put{
 			Name: r.Name,
 			Merge: func(is *provision.Device) (d provision.Device, err error) {
-				d, still[n], err = i.merge(r, is, now)
+				d, still[n], err = i.merge(r, custom, is, now)
 				return d, err
 			},
 			Event: func(before, after provision.Device) provision.Event {
@@ -150,24 +153,28 @@ func importedAct(before, after provision.Device) provision.Act {
 // importLeeway is how far the clock of whoever made a record may be ahead.
 const importLeeway = 24 * time.Hour
 
-// check finds what is wrong with a record whatever there is.
-func (i *Import) check(ctx context.Context, r Record, now time.Time) error {
+// check finds what is wrong with a record whatever there is, and reads its custom
+// certificate, nil if it has none.
+func (i *Import) check(ctx context.Context, r Record, now time.Time) (custom *provision.CustomCertificate, err error) {
 	if !r.CreatedAt.IsZero() && (r.CreatedAt.After(now.Add(importLeeway)) || r.CreatedAt.Before(time.Unix(0, 0))) {
-		return invalid("created_at", "created_at: %s is not from 1970 to now", r.CreatedAt.UTC().Format(time.RFC3339))
+		return nil, invalid("created_at", "created_at: %s is not from 1970 to now", r.CreatedAt.UTC().Format(time.RFC3339))
 	}
 	if r.Pins != nil && (r.Pins.Anchor == trust.KeyHash{} || r.Pins.FirstKey == trust.KeyHash{} || r.Pins.CurrentKey == trust.KeyHash{} || r.Pins.Issuer == trust.KeyHash{}) {
-		return invalid("first_key_sha256", "the three keys and the trust anchor go together: give all four, or none")
+		return nil, invalid("first_key_sha256", "the three keys and the trust anchor go together: give all four, or none")
 	}
 	d := provision.Device{Name: r.Name}
 	set(&d.Description, r.Description)
 	set(&d.DisabledReason, r.DisabledReason)
 	set(&d.Filters, r.Filters)
-	return i.fleet.checkNewDevice(ctx, i.hub, d)
+	if err := i.fleet.checkNewDevice(ctx, i.hub, d); err != nil || r.CustomCertificate == "" {
+		return nil, err
+	}
+	return readCustom(i.hub, r.Name, r.CustomCertificate, time.Time{})
 }
 
 // merge makes of a record and of what there is what is to be. It tells whether
 // the device stays disabled against the record.
-func (i *Import) merge(r Record, is *provision.Device, now time.Time) (d provision.Device, still bool, err error) {
+func (i *Import) merge(r Record, custom *provision.CustomCertificate, is *provision.Device, now time.Time) (d provision.Device, still bool, err error) {
 	if is != nil {
 		d = *is
 	} else {
@@ -199,9 +206,12 @@ func (i *Import) merge(r Record, is *provision.Device, now time.Time) (d provisi
 			return d, false, conflict(Conflict, "the device is bound to another key here: leave the keys out of the record, or delete the device first")
 		}
 	}
+	if custom != nil && !custom.Equal(d.Custom) {
+		changeCustom(&d, custom, now)
+	}
 	if is != nil && d.Description == before.Description && d.AllowInsecure == before.AllowInsecure &&
 		d.AllowMultipleConnections == before.AllowMultipleConnections && d.Filters.Equal(before.Filters) &&
-		d.Disabled == before.Disabled && d.DisabledReason == before.DisabledReason && d.Anchor == before.Anchor {
+		d.Disabled == before.Disabled && d.DisabledReason == before.DisabledReason && d.Anchor == before.Anchor && d.Custom.Equal(before.Custom) {
 		return d, still, provision.ErrUnchanged
 	}
 	if before.AllowInsecure && !d.AllowInsecure {

@@ -18,6 +18,7 @@ type PolicyChange struct {
 	FirstConnectionsPerSecond *int
 	MaxSessionAge             *time.Duration
 	NoOutage                  *bool
+	CustomCertificates        *bool
 }
 
 // apply returns the policy after the change.
@@ -32,6 +33,7 @@ func (c *PolicyChange) apply(p provision.Policy) (provision.Policy, error) {
 	set(&p.FirstConnectionsPerSecond, c.FirstConnectionsPerSecond)
 	set(&p.MaxSessionAge, c.MaxSessionAge)
 	set(&p.NoOutage, c.NoOutage)
+	set(&p.CustomCertificates, c.CustomCertificates)
 	if c.Admission != nil {
 		p.Admission = slices.Clone(c.Admission)
 	}

@@ -216,11 +216,14 @@ func byCertificate(text string, cas []*x509.Certificate) (v provision.Revocation
 	return v, invalid("certificate", "certificate: none of the hub's CAs signed it; revoke its key instead, SHA-256 %s", trust.KeyHashOf(c))
 }
 
-// keyOf returns the key that a device has.
+// keyOf returns the key that a device gets in with.
 func (f *Fleet) keyOf(ctx context.Context, h provision.Hub, idOrName string) (trust.KeyHash, error) {
 	d, err := f.findDevice(ctx, h, idOrName)
 	if err != nil {
 		return trust.KeyHash{}, err
+	}
+	if d.Custom != nil {
+		return d.Custom.Key, nil
 	}
 	if !d.Bound() {
 		return trust.KeyHash{}, conflict(Conflict, "device %s has never connected, so that it has no key yet: disable it instead", d.Name)

@@ -9,12 +9,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	sdk "github.com/scaleway/scaleway-sdk-go/api/iot/v1"
 	"github.com/scaleway/scaleway-sdk-go/scw"
 
 	"github.com/hubgate/hubgate/internal/pki"
+	"github.com/hubgate/hubgate/provision"
 )
 
 var update = flag.Bool("update", false, "write the table of docs/iot-api.md anew")
@@ -29,6 +31,7 @@ const (
 // scene is what a method acts on: a hub with a CA and a device, and another hub.
 type scene struct {
 	t           *testing.T
+	world       *world
 	hub, second *sdk.Hub
 	device      *sdk.Device
 	ca          *pki.Authority // installed
@@ -37,12 +40,28 @@ type scene struct {
 func (w *world) scene(t *testing.T) *scene {
 	t.Helper()
 	c := w.as(t, admin)
-	s := &scene{t: t, ca: must(pki.NewRoot("CA of " + newName()))(t)}
+	s := &scene{t: t, world: w, ca: must(pki.NewRoot("CA of " + newName()))(t)}
 	s.hub = must(c.CreateHub(&sdk.CreateHubRequest{Name: newName()}))(t)
 	s.second = must(c.CreateHub(&sdk.CreateHubRequest{Name: newName()}))(t)
 	s.hub = must(c.SetHubCA(s.install(s.hub.ID, s.ca)))(t)
 	s.device = must(c.CreateDevice(&sdk.CreateDeviceRequest{HubID: s.hub.ID, Name: "SN-1"}))(t).Device
 	return s
+}
+
+// allowCustom has the scene's hub take custom certificates, which the SDK has no
+// word for.
+func (s *scene) allowCustom() {
+	id := must(provision.ParseHubID(s.hub.ID))(s.t)
+	h := must(s.world.store.UpdateHub(s.t.Context(), id, func(h *provision.Hub) error {
+		h.Policy.CustomCertificates = true
+		return nil
+	}, func(h provision.Hub) provision.Event { return provision.Updated.OnHub(h, time.Now()) }))(s.t)
+	eventually(s.t, "the hub takes custom certificates", func() error {
+		if known, ok := s.world.gate.Hub(s.hub.ID); !ok || known.Version < h.Version {
+			return errors.New("it is not known yet")
+		}
+		return nil
+	})
 }
 
 // install installs a CA on a hub.
@@ -154,10 +173,20 @@ var methods = []method{
 		_, err := c.RenewDeviceCertificate(&sdk.RenewDeviceCertificateRequest{DeviceID: device})
 		return err
 	}, []variant{missing, conflict, invalid, denied}},
-	{"SetDeviceCertificate", func(_ *scene, c *client, _ variant, _, device string) error {
-		_, err := c.SetDeviceCertificate(&sdk.SetDeviceCertificateRequest{DeviceID: device})
+	{"SetDeviceCertificate", func(s *scene, c *client, v variant, _, device string) error {
+		if v != conflict {
+			s.allowCustom()
+		}
+		own := encode(must(s.ca.Leaf("SN-1"))(s.t).Certificate)
+		set, err := c.SetDeviceCertificate(&sdk.SetDeviceCertificateRequest{DeviceID: device, CertificatePem: own})
+		if err == nil {
+			got := must(c.GetDeviceCertificate(&sdk.GetDeviceCertificateRequest{DeviceID: device}))(s.t)
+			if set.CertificatePem != own || got.CertificatePem != own || !got.Device.HasCustomCertificate {
+				s.t.Errorf("set: %+v, then got: %+v", set, got)
+			}
+		}
 		return err
-	}, []variant{missing, conflict, invalid, denied}},
+	}, nil},
 	{"GetDeviceCertificate", func(_ *scene, c *client, _ variant, _, device string) error {
 		_, err := c.GetDeviceCertificate(&sdk.GetDeviceCertificateRequest{DeviceID: device})
 		return err

@@ -1,6 +1,7 @@
 package iot
 
 import (
+	"encoding/pem"
 	"errors"
 	"net/http"
 	"time"
@@ -16,7 +17,7 @@ var never = time.Unix(0, 0).UTC()
 func (a *API) showDevice(d fleet.Device) device {
 	shown := device{
 		ID: d.ID.String(), Name: d.Name, Description: d.Description, Status: deviceEnabled, HubID: d.Hub.String(),
-		LastActivityAt: never, IsConnected: d.Connected, AllowInsecure: d.AllowInsecure,
+		LastActivityAt: never, IsConnected: d.Connected, AllowInsecure: d.AllowInsecure, HasCustomCertificate: d.Custom != nil,
 		AllowMultipleConnections: d.AllowMultipleConnections, MessageFilters: showFilters(d.Filters),
 		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Region: a.region,
 	}
@@ -130,12 +131,35 @@ func (a *API) deleteDevice(r *http.Request) (any, error) {
 	return nil, a.fleet.DeleteDevice(r.Context(), principal(r), d.Hub.String(), d.ID.String())
 }
 
-// getDeviceCertificate gives no certificate: of a device's, hubgate keeps the
-// hash of the key alone.
+// getDeviceCertificate gives the custom certificate, if there is one: of another,
+// hubgate keeps the hash of the key alone.
 func (a *API) getDeviceCertificate(r *http.Request) (any, error) {
 	d, err := a.find(r)
 	if err != nil {
 		return nil, err
 	}
-	return getDeviceCertificateResponse{Device: a.showDevice(d)}, nil
+	return a.showCertificate(d), nil
+}
+
+func (a *API) setDeviceCertificate(r *http.Request) (any, error) {
+	var asked setDeviceCertificateRequest
+	if err := decode(r, &asked); err != nil {
+		return nil, err
+	}
+	d, err := a.find(r)
+	if err != nil {
+		return nil, err
+	}
+	if d, err = a.fleet.SetCustomCertificate(r.Context(), principal(r), d.Hub.String(), d.ID.String(), asked.CertificatePEM); err != nil {
+		return nil, err
+	}
+	return a.showCertificate(d), nil
+}
+
+func (a *API) showCertificate(d fleet.Device) deviceCertificateResponse {
+	shown := deviceCertificateResponse{Device: a.showDevice(d)}
+	if d.Custom != nil {
+		shown.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.Custom.DER}))
+	}
+	return shown
 }

@@ -130,7 +130,7 @@ func (a *API) routes() *http.ServeMux {
 	handle("GET", device+"/metrics", not(noMetrics))
 	handle("POST", device+"/renew-certificate", not(noSigning))
 	handle("GET", device+"/certificate", a.getDeviceCertificate)
-	handle("PUT", device+"/certificate", not(noCustom))
+	handle("PUT", device+"/certificate", a.setDeviceCertificate)
 	for path, methods := range allowed {
 		allow := strings.Join(methods, ", ")
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {

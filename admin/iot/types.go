@@ -154,7 +154,11 @@ type listDevicesResponse struct {
 	Devices    []device `json:"devices"`
 }
 
-type getDeviceCertificateResponse struct {
+type setDeviceCertificateRequest struct {
+	CertificatePEM string `json:"certificate_pem"`
+}
+
+type deviceCertificateResponse struct {
 	Device         device `json:"device"`
 	CertificatePEM string `json:"certificate_pem"`
 }

@@ -10,7 +10,6 @@ const (
 	noTwins   = "hubgate has no Cloud Twins"
 	noMetrics = "hubgate keeps no time series: let a Prometheus read its /metrics instead"
 	noSigning = "hubgate signs no certificates: give the device one of its own CA, and it is let in with that"
-	noCustom  = "hubgate cannot tie a device to a certificate outside the hub's CAs yet: install the certificate's CA on the hub (SetHubCA) instead"
 )
 
 // unsupported are the paths under a region, each with all that is below it.

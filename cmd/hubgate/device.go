@@ -26,6 +26,7 @@ func newDevice(std streams) *cobra.Command {
 		newDeviceCreate(&t, std),
 		newDeviceUpdate(&t, std),
 		newDeviceSecret(&t, std),
+		newDeviceCertificate(&t, std),
 		newDeviceImport(&t, std),
 		newDeviceExport(&t, std),
 	), "work on the embedded store, which nobody may be serving")
@@ -152,6 +153,9 @@ func printDevice(w io.Writer, d admin.Device) error {
 	}}
 	if d.PendingKey != "" {
 		t.row("key to approve", d.PendingKey)
+	}
+	if d.CustomCertificate != nil {
+		t.row("custom certificate", customCertificate(*d.CustomCertificate))
 	}
 	return t.print(w)
 }

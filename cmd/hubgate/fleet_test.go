@@ -88,6 +88,7 @@ func fleetByHand(t *testing.T, s *site, v *serving) {
 	}
 	filtersByHand(t, s)
 	secretByHand(t, s)
+	certificateByHand(t, s)
 	does("SN-0001", "device", "list", "plant", "--enabled", "true", "--name-prefix", "SN-")
 	does("has no such device", "device", "list", "plant", "--name-prefix", "TN-")
 	does("has no such device", "device", "list", "plant", "--connected", "true")
@@ -197,6 +198,29 @@ func filtersByHand(t *testing.T, s *site) {
 func fingerprint(a *pki.Authority) string {
 	sum := sha256.Sum256(a.Certificate.Raw)
 	return hex.EncodeToString(sum[:])
+}
+
+// certificateByHand gives a device a certificate of its own, and takes it.
+func certificateByHand(t *testing.T, s *site) {
+	t.Helper()
+	own := writeFile(t, t.TempDir(), "own.pem", pki.EncodeCertificates(newFactory(t, "Anybody").device(t, "SN-0001")[0]))
+	set := []string{"device", "certificate", "set", "plant", "SN-0001", own}
+	if got := s.hubgate(set...); got.code != exitConflict || !strings.Contains(got.err, "`hubgate hub update plant --custom-certificates`") {
+		t.Errorf("%+v", got)
+	}
+	s.hubgate("hub", "update", "plant", "--custom-certificates").ok(t)
+	if out := s.hubgate(set...).ok(t); !strings.Contains(out, "gets in with this certificate alone, until ") {
+		t.Errorf("printed\n%s", out)
+	}
+	for what, want := range map[string]string{"device show plant SN-0001": "custom certificate ", "hub show plant": "custom certificates "} {
+		if out := s.hubgate(strings.Fields(what)...).ok(t); !strings.Contains(out, want) {
+			t.Errorf("%s printed\n%s", what, out)
+		}
+	}
+	for range 2 {
+		s.hubgate("device", "certificate", "remove", "plant", "SN-0001").ok(t)
+	}
+	s.hubgate("hub", "update", "plant", "--custom-certificates=false").ok(t)
 }
 
 // secretByHand gives a device a secret, and takes it.

@@ -18,6 +18,7 @@ import (
 type policyFlags struct {
 	connections, keys, revocation, maxAge, outage, admission string
 	maxDevices, firstConnections                             int
+	custom                                                   bool
 }
 
 func (f *policyFlags) add(c *cobra.Command, creates bool) {
@@ -29,6 +30,7 @@ func (f *policyFlags) add(c *cobra.Command, creates bool) {
 	flags.StringVar(&f.outage, "outage", "serve", "known devices while the store does not answer: serve or refuse them")
 	flags.IntVar(&f.maxDevices, "max-devices", 1_000_000, "devices beyond this number do not create themselves")
 	flags.IntVar(&f.firstConnections, "first-connections-per-second", 0, "devices that may create themselves per second; 0: no bound")
+	flags.BoolVar(&f.custom, "custom-certificates", false, "let devices in with their custom certificate (hubgate device certificate) under no CA of the hub")
 	flags.StringVar(&f.admission, "admission", "", "file of the rules for unseen devices, JSON as in the API ([] removes them); - is standard input")
 	if !creates {
 		// What is not said stays, so no default is shown.
@@ -43,6 +45,7 @@ func (f *policyFlags) body(c *cobra.Command, in io.Reader) (map[string]any, erro
 		"connections": {"connections", f.connections}, "keys": {"keys", f.keys}, "revocation": {"revocation", f.revocation},
 		"max-session-age": {"max_session_age", f.maxAge}, "outage": {"outage", f.outage},
 		"max-devices": {"max_devices", f.maxDevices}, "first-connections-per-second": {"first_connections_per_second", f.firstConnections},
+		"custom-certificates": {"custom_certificates", f.custom},
 	})
 	if f.admission == "" {
 		return body, nil
@@ -75,6 +78,7 @@ func printPolicy(t *table, p admin.Policy) {
 		{"store outage", p.Outage, "serve"},
 		{"max devices", strconv.Itoa(p.MaxDevices), "1000000"},
 		{"first connections/s", strconv.Itoa(p.FirstConnectionsPerSecond), "0"},
+		{"custom certificates", yesNo(p.CustomCertificates), "no"},
 	} {
 		if e.value != e.usual {
 			t.row(e.name, e.value)

@@ -39,6 +39,7 @@ var stories = []struct {
 	{"connected elsewhere", connectedElsewhere},
 	{"without the library", withoutTheLibrary},
 	{"without TLS", withoutTLS},
+	{"custom certificates", customCertificates},
 	{"the SDK's story", theSDKsStory},
 }
 

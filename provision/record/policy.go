@@ -25,7 +25,7 @@ func policyPB(p provision.Policy) (*recordpb.Policy, error) {
 	m := &recordpb.Policy{
 		Connections: string(p.Connections), Keys: string(p.Keys), Revocation: string(p.Revocation),
 		MaxDevices: uint32(p.MaxDevices), FirstConnectionsPerSecond: uint32(p.FirstConnectionsPerSecond),
-		MaxSessionAge: int64(p.MaxSessionAge), NoOutage: p.NoOutage,
+		MaxSessionAge: int64(p.MaxSessionAge), NoOutage: p.NoOutage, CustomCertificates: p.CustomCertificates,
 	}
 	m.Admission = rulesPB(p.Admission)
 	return m, nil
@@ -65,7 +65,7 @@ func policy(m *recordpb.Policy) (provision.Policy, error) {
 		Connections: provision.ConnectionPolicy(m.Connections), Keys: provision.KeyPolicy(m.Keys),
 		Revocation: provision.RevocationPolicy(m.Revocation),
 		MaxDevices: int(m.MaxDevices), FirstConnectionsPerSecond: int(m.FirstConnectionsPerSecond),
-		MaxSessionAge: time.Duration(m.MaxSessionAge), NoOutage: m.NoOutage,
+		MaxSessionAge: time.Duration(m.MaxSessionAge), NoOutage: m.NoOutage, CustomCertificates: m.CustomCertificates,
 	}
 	var err error
 	if p.Admission, err = rules(m.Admission); err != nil {

@@ -29,7 +29,7 @@ import (
 //	2  hubs have a project, facts of their anchors, settings of events, a
 //	   proposal; devices may be unbound, and have a reason of their ban
 //	3  hubs have a policy, anchors a rotation group,
-//	   devices a secret, and a key that waits for approval
+//	   devices a secret, a custom certificate, and a key that waits for approval
 const Schema = 3
 
 // ErrCorrupt marks bytes that are no record.
@@ -193,6 +193,9 @@ func EncodeDevice(d provision.Device) ([]byte, error) {
 	if !d.Secret.IsZero() {
 		m.Secret = d.Secret[:]
 	}
+	if c := d.Custom; c != nil {
+		m.Custom = &recordpb.CustomCertificate{Der: c.DER, Key: c.Key[:], Expires: nanos(c.Expires)}
+	}
 	if d.ProvisionedFrom.IsValid() {
 		m.ProvisionedFrom = d.ProvisionedFrom.AsSlice()
 	}
@@ -224,7 +227,7 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 		SessionsEndBefore:        instant(m.SessionsEndBefore),
 		Unknown:                  m.ProtoReflect().GetUnknown(),
 	}
-	var errs [6]error
+	var errs [7]error
 	if m.Name == "" {
 		errs[0] = errors.New("no name")
 	}
@@ -233,6 +236,12 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 	d.PendingKey, errs[5] = keyHash(m.PendingKey, trust.KeyHash{})
 	d.Anchor, errs[3] = keyHash(m.Anchor, trust.KeyHash{})
 	d.Issuer, errs[4] = keyHash(m.Issuer, d.Anchor)
+	if c := m.Custom; c != nil {
+		d.Custom = &provision.CustomCertificate{DER: c.Der, Expires: instant(c.Expires)}
+		if d.Custom.Key, errs[6] = keyHash(c.Key, trust.KeyHash{}); errs[6] == nil && d.Custom.Key == (trust.KeyHash{}) {
+			errs[6] = errors.New("custom certificate without a key")
+		}
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return provision.Device{}, fmt.Errorf("device: %w: %w", ErrCorrupt, err)
 	}

@@ -64,6 +64,7 @@ func sampleHub3() provision.Hub {
 			{Hook: "https://hook.example.com/admit"},
 		},
 		MaxDevices: 500, FirstConnectionsPerSecond: 20, MaxSessionAge: 24 * time.Hour, NoOutage: true,
+		CustomCertificates: true,
 	}
 	h.CRLSources, h.Revocations = []string{"https://ca.example.com/line.crl"}, 3
 	return h
@@ -97,6 +98,7 @@ func sampleDevice() provision.Device {
 func sampleDevice3() provision.Device {
 	d := sampleDevice()
 	d.Secret, d.PendingKey = provision.SecretHash{8}, trust.KeyHash{5}
+	d.Custom = &provision.CustomCertificate{DER: []byte{0x30, 0}, Key: trust.KeyHash{6}, Expires: time.Unix(1_800_000_000, 0).UTC()}
 	return d
 }
 

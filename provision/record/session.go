@@ -15,7 +15,7 @@ import (
 // sessionSchema is the version of a session's form that this build writes.
 //
 //	1  the first
-//	2  how the device got in, if without TLS; its chain; why it should have
+//	2  how the device got in, if not by an anchor; its chain; why it should have
 //	   ended, if it could not be
 const sessionSchema = 2
 
@@ -34,6 +34,7 @@ func EncodeSession(s provision.Session) ([]byte, error) {
 		Confirmed:    s.Confirmed,
 		Unended:      string(s.Unended),
 		Expires:      nanos(s.Expires),
+		Custom:       s.Custom,
 	}
 	for _, id := range s.Certificates {
 		m.Certificates = append(m.Certificates, id[:]...)
@@ -71,6 +72,7 @@ func DecodeSession(hub provision.HubID, id SessionID, b []byte) (provision.Sessi
 		Confirmed:    m.Confirmed,
 		Unended:      provision.EndReason(m.Unended),
 		Expires:      instant(m.Expires),
+		Custom:       m.Custom,
 		Unknown:      m.ProtoReflect().GetUnknown(),
 	}
 	for id := range slices.Chunk(m.Certificates, len(trust.RevocationID{})) {

@@ -33,7 +33,7 @@ func sampleSession() provision.Session {
 // sampleSession2 has everything that schema 2 added.
 func sampleSession2() provision.Session {
 	s := sampleSession()
-	s.Secret, s.Unended = provision.SecretMark{9}, provision.EndElsewhere
+	s.Secret, s.Custom, s.Unended = provision.SecretMark{9}, true, provision.EndElsewhere
 	return s
 }
 

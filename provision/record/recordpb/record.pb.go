@@ -258,6 +258,7 @@ type Policy struct {
 	FirstConnectionsPerSecond uint32                 `protobuf:"varint,6,opt,name=first_connections_per_second,json=firstConnectionsPerSecond,proto3" json:"first_connections_per_second,omitempty"`
 	MaxSessionAge             int64                  `protobuf:"varint,7,opt,name=max_session_age,json=maxSessionAge,proto3" json:"max_session_age,omitempty"` // nanoseconds
 	NoOutage                  bool                   `protobuf:"varint,8,opt,name=no_outage,json=noOutage,proto3" json:"no_outage,omitempty"`
+	CustomCertificates        bool                   `protobuf:"varint,9,opt,name=custom_certificates,json=customCertificates,proto3" json:"custom_certificates,omitempty"`
 	unknownFields             protoimpl.UnknownFields
 	sizeCache                 protoimpl.SizeCache
 }
@@ -344,6 +345,13 @@ func (x *Policy) GetMaxSessionAge() int64 {
 func (x *Policy) GetNoOutage() bool {
 	if x != nil {
 		return x.NoOutage
+	}
+	return false
+}
+
+func (x *Policy) GetCustomCertificates() bool {
+	if x != nil {
+		return x.CustomCertificates
 	}
 	return false
 }
@@ -615,8 +623,9 @@ type Device struct {
 	SessionsEndBefore        int64                  `protobuf:"varint,16,opt,name=sessions_end_before,json=sessionsEndBefore,proto3" json:"sessions_end_before,omitempty"` // Unix time, nanoseconds
 	DisabledReason           string                 `protobuf:"bytes,17,opt,name=disabled_reason,json=disabledReason,proto3" json:"disabled_reason,omitempty"`             // since schema 2
 	// Since schema 3.
-	Secret        []byte `protobuf:"bytes,18,opt,name=secret,proto3" json:"secret,omitempty"` // SHA-256
-	PendingKey    []byte `protobuf:"bytes,20,opt,name=pending_key,json=pendingKey,proto3" json:"pending_key,omitempty"`
+	Secret        []byte             `protobuf:"bytes,18,opt,name=secret,proto3" json:"secret,omitempty"` // SHA-256
+	Custom        *CustomCertificate `protobuf:"bytes,19,opt,name=custom,proto3" json:"custom,omitempty"`
+	PendingKey    []byte             `protobuf:"bytes,20,opt,name=pending_key,json=pendingKey,proto3" json:"pending_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -777,11 +786,78 @@ func (x *Device) GetSecret() []byte {
 	return nil
 }
 
+func (x *Device) GetCustom() *CustomCertificate {
+	if x != nil {
+		return x.Custom
+	}
+	return nil
+}
+
 func (x *Device) GetPendingKey() []byte {
 	if x != nil {
 		return x.PendingKey
 	}
 	return nil
+}
+
+type CustomCertificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Der           []byte                 `protobuf:"bytes,1,opt,name=der,proto3" json:"der,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`          // SHA-256
+	Expires       int64                  `protobuf:"varint,3,opt,name=expires,proto3" json:"expires,omitempty"` // Unix time, nanoseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CustomCertificate) Reset() {
+	*x = CustomCertificate{}
+	mi := &file_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CustomCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CustomCertificate) ProtoMessage() {}
+
+func (x *CustomCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CustomCertificate.ProtoReflect.Descriptor instead.
+func (*CustomCertificate) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CustomCertificate) GetDer() []byte {
+	if x != nil {
+		return x.Der
+	}
+	return nil
+}
+
+func (x *CustomCertificate) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *CustomCertificate) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
 }
 
 type Filters struct {
@@ -794,7 +870,7 @@ type Filters struct {
 
 func (x *Filters) Reset() {
 	*x = Filters{}
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +882,7 @@ func (x *Filters) String() string {
 func (*Filters) ProtoMessage() {}
 
 func (x *Filters) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +895,7 @@ func (x *Filters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filters.ProtoReflect.Descriptor instead.
 func (*Filters) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{6}
+	return file_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Filters) GetPublish() *Filter {
@@ -846,7 +922,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +934,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +947,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{7}
+	return file_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Filter) GetReject() bool {
@@ -907,13 +983,14 @@ type Session struct {
 	Certificates  []byte `protobuf:"bytes,12,opt,name=certificates,proto3" json:"certificates,omitempty"` // revocation IDs of its path, 16 bytes each
 	Expires       int64  `protobuf:"fixed64,13,opt,name=expires,proto3" json:"expires,omitempty"`         // Unix time, nanoseconds
 	Unended       string `protobuf:"bytes,14,opt,name=unended,proto3" json:"unended,omitempty"`           // why it should have been ended, and could not be
+	Custom        bool   `protobuf:"varint,15,opt,name=custom,proto3" json:"custom,omitempty"`            // it came with the device's custom certificate
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1002,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1015,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{8}
+	return file_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Session) GetSchema() uint32 {
@@ -1039,6 +1116,13 @@ func (x *Session) GetUnended() string {
 	return ""
 }
 
+func (x *Session) GetCustom() bool {
+	if x != nil {
+		return x.Custom
+	}
+	return false
+}
+
 var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
@@ -1069,7 +1153,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06policy\x18\x15 \x01(\v2\x16.hubgate.record.PolicyR\x06policy\x12\x1f\n" +
 	"\vcrl_sources\x18\x16 \x03(\tR\n" +
 	"crlSources\x12 \n" +
-	"\vrevocations\x18\x17 \x01(\x04R\vrevocations\"\xc2\x02\n" +
+	"\vrevocations\x18\x17 \x01(\x04R\vrevocations\"\xf3\x02\n" +
 	"\x06Policy\x12 \n" +
 	"\vconnections\x18\x01 \x01(\tR\vconnections\x12\x12\n" +
 	"\x04keys\x18\x02 \x01(\tR\x04keys\x12\x1e\n" +
@@ -1081,7 +1165,8 @@ const file_record_proto_rawDesc = "" +
 	"maxDevices\x12?\n" +
 	"\x1cfirst_connections_per_second\x18\x06 \x01(\rR\x19firstConnectionsPerSecond\x12&\n" +
 	"\x0fmax_session_age\x18\a \x01(\x03R\rmaxSessionAge\x12\x1b\n" +
-	"\tno_outage\x18\b \x01(\bR\bnoOutage\"\x8e\x01\n" +
+	"\tno_outage\x18\b \x01(\bR\bnoOutage\x12/\n" +
+	"\x13custom_certificates\x18\t \x01(\bR\x12customCertificates\"\x8e\x01\n" +
 	"\rAdmissionRule\x12\x16\n" +
 	"\x06anchor\x18\x01 \x01(\fR\x06anchor\x12!\n" +
 	"\fname_pattern\x18\x02 \x01(\tR\vnamePattern\x12\x16\n" +
@@ -1101,7 +1186,7 @@ const file_record_proto_rawDesc = "" +
 	"\aanchors\x18\x03 \x03(\fR\aanchors\x12$\n" +
 	"\rintermediates\x18\x04 \x03(\fR\rintermediates\x12\x19\n" +
 	"\bsni_only\x18\x05 \x01(\bR\asniOnly\x12;\n" +
-	"\tadmission\x18\x06 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\"\x98\x05\n" +
+	"\tadmission\x18\x06 \x03(\v2\x1d.hubgate.record.AdmissionRuleR\tadmission\"\xd3\x05\n" +
 	"\x06Device\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1122,16 +1207,21 @@ const file_record_proto_rawDesc = "" +
 	"\aupdated\x18\x0f \x01(\x03R\aupdated\x12.\n" +
 	"\x13sessions_end_before\x18\x10 \x01(\x03R\x11sessionsEndBefore\x12'\n" +
 	"\x0fdisabled_reason\x18\x11 \x01(\tR\x0edisabledReason\x12\x16\n" +
-	"\x06secret\x18\x12 \x01(\fR\x06secret\x12\x1f\n" +
+	"\x06secret\x18\x12 \x01(\fR\x06secret\x129\n" +
+	"\x06custom\x18\x13 \x01(\v2!.hubgate.record.CustomCertificateR\x06custom\x12\x1f\n" +
 	"\vpending_key\x18\x14 \x01(\fR\n" +
 	"pendingKeyB\x0e\n" +
-	"\f_description\"q\n" +
+	"\f_description\"Q\n" +
+	"\x11CustomCertificate\x12\x10\n" +
+	"\x03der\x18\x01 \x01(\fR\x03der\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
+	"\aexpires\x18\x03 \x01(\x03R\aexpires\"q\n" +
 	"\aFilters\x120\n" +
 	"\apublish\x18\x01 \x01(\v2\x16.hubgate.record.FilterR\apublish\x124\n" +
 	"\tsubscribe\x18\x02 \x01(\v2\x16.hubgate.record.FilterR\tsubscribe\"8\n" +
 	"\x06Filter\x12\x16\n" +
 	"\x06reject\x18\x01 \x01(\bR\x06reject\x12\x16\n" +
-	"\x06topics\x18\x02 \x03(\tR\x06topics\"\x89\x03\n" +
+	"\x06topics\x18\x02 \x03(\tR\x06topics\"\xa1\x03\n" +
 	"\aSession\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x1f\n" +
 	"\vdevice_name\x18\x02 \x01(\tR\n" +
@@ -1150,7 +1240,8 @@ const file_record_proto_rawDesc = "" +
 	"\x06secret\x18\v \x01(\fR\x06secret\x12\"\n" +
 	"\fcertificates\x18\f \x01(\fR\fcertificates\x12\x18\n" +
 	"\aexpires\x18\r \x01(\x10R\aexpires\x12\x18\n" +
-	"\aunended\x18\x0e \x01(\tR\aunendedB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
+	"\aunended\x18\x0e \x01(\tR\aunended\x12\x16\n" +
+	"\x06custom\x18\x0f \x01(\bR\x06customB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
@@ -1164,17 +1255,18 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_record_proto_goTypes = []any{
-	(*Hub)(nil),           // 0: hubgate.record.Hub
-	(*Policy)(nil),        // 1: hubgate.record.Policy
-	(*AdmissionRule)(nil), // 2: hubgate.record.AdmissionRule
-	(*AnchorFacts)(nil),   // 3: hubgate.record.AnchorFacts
-	(*Proposal)(nil),      // 4: hubgate.record.Proposal
-	(*Device)(nil),        // 5: hubgate.record.Device
-	(*Filters)(nil),       // 6: hubgate.record.Filters
-	(*Filter)(nil),        // 7: hubgate.record.Filter
-	(*Session)(nil),       // 8: hubgate.record.Session
+	(*Hub)(nil),               // 0: hubgate.record.Hub
+	(*Policy)(nil),            // 1: hubgate.record.Policy
+	(*AdmissionRule)(nil),     // 2: hubgate.record.AdmissionRule
+	(*AnchorFacts)(nil),       // 3: hubgate.record.AnchorFacts
+	(*Proposal)(nil),          // 4: hubgate.record.Proposal
+	(*Device)(nil),            // 5: hubgate.record.Device
+	(*CustomCertificate)(nil), // 6: hubgate.record.CustomCertificate
+	(*Filters)(nil),           // 7: hubgate.record.Filters
+	(*Filter)(nil),            // 8: hubgate.record.Filter
+	(*Session)(nil),           // 9: hubgate.record.Session
 }
 var file_record_proto_depIdxs = []int32{
 	3, // 0: hubgate.record.Hub.anchor_facts:type_name -> hubgate.record.AnchorFacts
@@ -1182,14 +1274,15 @@ var file_record_proto_depIdxs = []int32{
 	1, // 2: hubgate.record.Hub.policy:type_name -> hubgate.record.Policy
 	2, // 3: hubgate.record.Policy.admission:type_name -> hubgate.record.AdmissionRule
 	2, // 4: hubgate.record.Proposal.admission:type_name -> hubgate.record.AdmissionRule
-	6, // 5: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
-	7, // 6: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
-	7, // 7: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	7, // 5: hubgate.record.Device.filters:type_name -> hubgate.record.Filters
+	6, // 6: hubgate.record.Device.custom:type_name -> hubgate.record.CustomCertificate
+	8, // 7: hubgate.record.Filters.publish:type_name -> hubgate.record.Filter
+	8, // 8: hubgate.record.Filters.subscribe:type_name -> hubgate.record.Filter
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -1204,7 +1297,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
