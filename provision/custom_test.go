@@ -30,7 +30,7 @@ func (r *rig) becomes(c provision.Connection, want provision.Reason) {
 	r.eventually(string(want), func() bool { return r.gate.Admit(r.t.Context(), sealed(c, nil)).Reason == want })
 }
 
-func custom(t *testing.T, c *x509.Certificate) *provision.CustomCertificate {
+func customOf(t *testing.T, c *x509.Certificate) *provision.CustomCertificate {
 	t.Helper()
 	return must[*provision.CustomCertificate](t)(provision.ReadCustomCertificate(c.Raw, c.Subject.CommonName, false, time.Time{}))
 }
@@ -49,7 +49,7 @@ func TestCustomCertificate(t *testing.T) {
 	if d := r.expect(over(own, sni("factory.iot.example.com")), provision.ChainIncomplete); d.DeviceName != "" {
 		t.Errorf("the word of a stranger counts: it is named %q", d.DeviceName)
 	}
-	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = custom(t, own.Certificate) })
+	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = customOf(t, own.Certificate) })
 	r.becomes(over(own, sni("factory.iot.example.com")), provision.DeviceKnown)
 
 	read := 0
@@ -103,7 +103,7 @@ func TestCustomCertificate(t *testing.T) {
 	r.becomes(over(own, sni("factory.iot.example.com")), provision.DeviceDisabled)
 	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Disabled, d.Custom.Expires = false, time.Now().Add(-time.Minute) })
 	r.becomes(over(own, sni("factory.iot.example.com")), provision.CertificateExpired)
-	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = custom(t, own.Certificate) })
+	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = customOf(t, own.Certificate) })
 	r.becomes(over(own, sni("factory.iot.example.com")), provision.DeviceKnown)
 	r.revocations(hub.ID, revoke(byKey(own.Certificate)))
 	r.becomes(over(own, sni("factory.iot.example.com")), provision.CertificateRevoked)
@@ -130,7 +130,7 @@ func TestCustomCertificateFailures(t *testing.T) {
 	hub := r.hub("factory", anchors(vendor.Certificate), func(h *provision.Hub) { h.Policy.CustomCertificates = true })
 	own := leaf(t, stranger, "SN-1")
 	r.expect(over(leaf(t, vendor, "SN-1")), provision.DeviceProvisioned)
-	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = custom(t, own.Certificate) })
+	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = customOf(t, own.Certificate) })
 	r.becomes(over(own, sni("factory.iot.example.com"), from("2001:db8::1")), provision.DeviceKnown)
 	for range 6 { // each is looked at
 		r.expect(over(leaf(t, stranger, "SN-1", pki.WithSigner(own.Key)), sni("factory.iot.example.com")), provision.DeviceKnown)

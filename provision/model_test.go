@@ -21,14 +21,15 @@ import (
 // model is what a hub should do, in the simplest words: one map, one function.
 type model struct {
 	disabled, manual bool
-	anchors          [2]bool // of two that the hub may trust
+	anchors          [3]bool // of two that the hub may trust, and of a stranger
 	policy           provision.Policy
 	devices          map[string]*modelDevice
 	revoked          map[modelKey]bool
 	provisioned      int
 }
 
-// modelKey is one of the two keys of a device, which each anchor certified.
+// modelKey is one of the two keys of a device, which each anchor, and the stranger,
+// certified.
 type modelKey struct {
 	name string
 	key  int
@@ -37,22 +38,29 @@ type modelKey struct {
 type modelDevice struct {
 	anchor, first, current, version int
 	disabled, pending               bool // the other key waits for approval
+	custom                          *int // the key of its custom certificate
 }
 
 // connect says what becomes of a connection, and takes it in.
 func (m *model) connect(name string, anchor, key int) provision.Reason {
-	d := m.devices[name]
+	d, alone := m.devices[name], !m.anchors[anchor]
 	switch {
 	case m.disabled:
 		return provision.HubDisabled
-	case !m.anchors[anchor]:
+	case alone && !m.policy.CustomCertificates:
 		return provision.ChainIncomplete
 	case m.revoked[modelKey{name, key}]:
 		return provision.CertificateRevoked
+	case alone && (d == nil || d.custom == nil || *d.custom != key):
+		return provision.ChainIncomplete
 	case d == nil:
 		return m.first(name, anchor, key)
 	case d.disabled:
 		return provision.DeviceDisabled
+	case d.custom != nil && *d.custom == key:
+		return provision.DeviceKnown
+	case d.custom != nil:
+		return provision.DeviceKeyChanged
 	case d.anchor != anchor:
 		return provision.DeviceIssuerChanged
 	case m.policy.Keys == provision.PinKeys && key != d.first:
@@ -176,25 +184,27 @@ type walk struct {
 	gate  *provision.Gate
 	told  *told
 	hub   provision.Hub
-	roots [2]*pki.Authority
-	conns map[modelKey][2]provision.Connection // by anchor
+	roots [3]*pki.Authority
+	conns map[modelKey][3]provision.Connection // by anchor
 	certs map[modelKey]*pki.Identity
 }
 
 func newWalk(t *testing.T, store modelStore, random *rand.Rand) *walk {
 	t.Helper()
 	w := &walk{
-		t: t, rand: random, store: store, told: newTold(), roots: [2]*pki.Authority{root(t, "First"), root(t, "Second")},
-		conns: make(map[modelKey][2]provision.Connection), certs: make(map[modelKey]*pki.Identity),
-		model: model{anchors: [2]bool{true, true}, devices: make(map[string]*modelDevice), revoked: make(map[modelKey]bool)},
+		t: t, rand: random, store: store, told: newTold(), roots: [3]*pki.Authority{root(t, "First"), root(t, "Second"), root(t, "Stranger")},
+		conns: make(map[modelKey][3]provision.Connection), certs: make(map[modelKey]*pki.Identity),
+		model: model{anchors: [3]bool{true, true}, devices: make(map[string]*modelDevice), revoked: make(map[modelKey]bool)},
 	}
 	for i := range modelDevices {
 		for key := range 2 {
 			k := modelKey{fmt.Sprintf("SN-%02d", i), key}
-			first := leaf(t, w.roots[0], k.name)
-			second := leaf(t, w.roots[1], k.name, pki.WithSigner(first.Key))
-			w.certs[k] = first
-			w.conns[k] = [2]provision.Connection{over(first, sni("factory.iot.example.com")), over(second, sni("factory.iot.example.com"))}
+			w.certs[k] = leaf(t, w.roots[0], k.name)
+			var conns [3]provision.Connection
+			for anchor, r := range w.roots {
+				conns[anchor] = over(leaf(t, r, k.name, pki.WithSigner(w.certs[k].Key)), sni("factory.iot.example.com"))
+			}
+			w.conns[k] = conns
 		}
 	}
 	start := time.Now()
@@ -227,7 +237,7 @@ func (w *walk) run(steps int) {
 		name, key := fmt.Sprintf("SN-%02d", w.rand.IntN(modelDevices)), w.rand.IntN(2)
 		switch p := w.rand.IntN(100); {
 		case p < 60:
-			w.connect(n, name, w.rand.IntN(2), key)
+			w.connect(n, name, w.rand.IntN(3), key)
 		case p < 70:
 			w.editDevice(name)
 		case p < 78:
@@ -255,13 +265,24 @@ func (w *walk) editDevice(name string) {
 	if d == nil {
 		return
 	}
-	d.disabled = !d.disabled
+	var custom *provision.CustomCertificate
+	switch w.rand.IntN(4) {
+	case 0:
+		d.custom = nil
+	case 1:
+		d.custom = new(w.rand.IntN(2))
+	default:
+		d.disabled = !d.disabled
+	}
+	if d.custom != nil {
+		custom = customOf(w.t, w.certs[modelKey{name, *d.custom}].Certificate)
+	}
 	d.version++
 	id := provision.DeviceIDOf(w.hub.ID, name)
 	w.told.after(provision.Change{Kind: provision.DeviceChanged, Hub: w.hub.ID, Device: id}, func() {
 		_, err := w.store.UpdateDevice(w.t.Context(), provision.Update{
 			Hub: w.hub.ID, Device: id,
-			Change: func(e *provision.Device) error { e.Disabled = d.disabled; return nil },
+			Change: func(e *provision.Device) error { e.Disabled, e.Custom = d.disabled, custom; return nil },
 			Event:  func(e provision.Device) provision.Event { return provision.Updated.OnDevice(e, time.Now()) },
 		})
 		if err != nil {
@@ -304,7 +325,7 @@ func (w *walk) revoke(k modelKey) {
 
 func (w *walk) editHub() {
 	m := &w.model
-	switch w.rand.IntN(6) {
+	switch w.rand.IntN(7) {
 	case 0:
 		m.disabled = w.rand.IntN(4) == 0
 	case 1:
@@ -317,6 +338,8 @@ func (w *walk) editHub() {
 	case 4:
 		m.policy.MaxDevices = []int{0, modelDevices / 2, modelDevices / 4}[w.rand.IntN(3)]
 	case 5:
+		m.policy.CustomCertificates = w.rand.IntN(3) > 0
+	case 6:
 		m.policy.Admission = nil
 		if w.rand.IntN(2) == 0 {
 			m.policy.Admission = []provision.AdmissionRule{{NamePattern: []string{"SN-1.", "SN-.[0-4]", "SN-..", "sn-.*"}[w.rand.IntN(4)]}}
