@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -360,28 +359,6 @@ func (g *Gate) outageOf(h *liveHub) time.Duration {
 	return g.outage
 }
 
-// presumeNew takes a device that nothing is known of here for one that the hub
-// does not know either, and so for one to create: the store finds it, if it is
-// known after all, in the step that would create it, and it is decided anew. That
-// spares a first connection the round trip of a look-up. It presumes nothing
-// where the device could not be created, as a known one is let in there, nor
-// where a hook has to be asked first.
-//
-// First connections come in crowds, and so do known devices after a restart: what
-// the last one on the hub was is what the next one is taken for.
-func (g *Gate) presumeNew(f *Facts, h *liveHub, d Decision) bool {
-	if f.Connection.DryRun || !g.store.Remote() || h.knew.Load() {
-		return false
-	}
-	if _, cached := g.devices.get(d.Device, f.Now, g.outage); cached {
-		return false
-	}
-	f.Looked = true
-	presumed, decided := Decide(f)
-	f.Looked = decided && presumed.Reason == DeviceProvisioned
-	return f.Looked
-}
-
 // lookUp returns the device, nil if the hub does not know it, and whether the
 // store did not answer and it is what was known before.
 func (g *Gate) lookUp(ctx context.Context, h *liveHub, id DeviceID, name string) (_ *Device, outage bool, _ error) {
@@ -425,78 +402,4 @@ func patience(ctx context.Context, usable bool) (context.Context, context.Cancel
 // noAnswer tells whether the store did not answer, or not in time.
 func noAnswer(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
-}
-
-// create creates the device. It returns true if the hub changed meanwhile, so
-// that the check has to be decided anew.
-func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Decision, bool) {
-	if !g.creating.enter() {
-		return crowded(d), false
-	}
-	defer g.creating.leave()
-	device := newDevice(f.Hub.ID, d.DeviceName, f.Path, f.Connection.Source, f.Now)
-	mark := g.devices.reading(device.ID)
-	start := time.Now()
-	policy := &f.Hub.Policy
-	existing, created, err := g.store.CreateDevice(ctx, Creation{
-		Device:     device,
-		HubVersion: f.Hub.Version,
-		Event:      provisionedEvent(device, f.Connection.Source, id, f.Now),
-		Claim:      f.Rules.claim(f.Identity.Anchor),
-		MaxDevices: cmp.Or(policy.MaxDevices, DefaultMaxDevices),
-		PerSecond:  policy.FirstConnectionsPerSecond,
-	})
-	g.metrics.observeStore("create", start, err)
-	switch {
-	case errors.Is(err, ErrHubChanged):
-		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
-			return d, true
-		}
-	case err == nil && !created: // known after all: another connection, or an administrator, was first
-		if h := g.hubs.id(f.Hub.ID); h != nil {
-			h.knew.Store(true)
-		}
-		g.devices.put(&existing, mark)
-		f.Device = &existing
-		if d, _ = Decide(f); !d.Allowed() {
-			return d, false
-		}
-		return g.bind(ctx, f, d, id)
-	}
-	if err != nil {
-		f.StoreErr = err
-		d, _ = Decide(f)
-		return d, false
-	}
-	g.devices.put(&device, mark)
-	g.metrics.provisioned.WithLabelValues(g.metrics.hubLabel(d.HubName)).Inc()
-	return d, false
-}
-
-// learn remembers the path's intermediates that the hub does not know yet, so
-// that a connection that brings the leaf alone verifies as well. The decision
-// stands even if it fails.
-func (g *Gate) learn(ctx context.Context, h *liveHub, path trust.Path) {
-	var unknown [][]byte
-	var key strings.Builder
-	for _, c := range h.unknown(path) {
-		f := trust.FingerprintOf(c)
-		unknown = append(unknown, c.Raw)
-		key.Write(f[:])
-	}
-	if len(unknown) == 0 || len(h.learned) >= MaxLearned {
-		return
-	}
-	_, err, _ := g.learning.Do(h.ID.String()+key.String(), func() (any, error) {
-		start := time.Now()
-		err := g.store.Learn(ctx, h.ID, unknown)
-		g.metrics.observeStore("learn", start, err)
-		if err != nil {
-			return nil, err
-		}
-		return nil, g.relearn(ctx, h.ID)
-	})
-	if err != nil {
-		g.log.WarnContext(ctx, "learning an intermediate failed", "hub", h.Name, "error", err)
-	}
 }

@@ -227,7 +227,7 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 		SessionsEndBefore:        instant(m.SessionsEndBefore),
 		Unknown:                  m.ProtoReflect().GetUnknown(),
 	}
-	var errs [7]error
+	var errs [8]error
 	if m.Name == "" {
 		errs[0] = errors.New("no name")
 	}
@@ -242,6 +242,7 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 			errs[6] = errors.New("custom certificate without a key")
 		}
 	}
+	d.ProvisionedFrom, errs[7] = address(m.ProvisionedFrom)
 	if err := errors.Join(errs[:]...); err != nil {
 		return provision.Device{}, fmt.Errorf("device: %w: %w", ErrCorrupt, err)
 	}
@@ -250,13 +251,6 @@ func DecodeDevice(hub provision.HubID, b []byte) (provision.Device, error) {
 			return provision.Device{}, fmt.Errorf("device: %w: secret's hash of %d bytes", ErrCorrupt, len(m.Secret))
 		}
 		d.Secret = provision.SecretHash(m.Secret)
-	}
-	if len(m.ProvisionedFrom) > 0 {
-		addr, ok := netip.AddrFromSlice(m.ProvisionedFrom)
-		if !ok {
-			return provision.Device{}, fmt.Errorf("device: %w: address of %d bytes", ErrCorrupt, len(m.ProvisionedFrom))
-		}
-		d.ProvisionedFrom = addr
 	}
 	d.Description = provision.ProvisionedBy(d.ProvisionedFrom)
 	if m.Description != nil {
@@ -309,6 +303,15 @@ func keyHash(b []byte, absent trust.KeyHash) (trust.KeyHash, error) {
 	default:
 		return trust.KeyHash{}, fmt.Errorf("key hash of %d bytes", len(b))
 	}
+}
+
+// address reads an IP address; an absent one is the zero Addr.
+func address(b []byte) (netip.Addr, error) {
+	a, ok := netip.AddrFromSlice(b)
+	if !ok && len(b) > 0 {
+		return a, fmt.Errorf("address of %d bytes", len(b))
+	}
+	return a, nil
 }
 
 func filterPB(f provision.Filter) *recordpb.Filter {

@@ -2,7 +2,6 @@ package record
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/google/uuid"
@@ -87,12 +86,9 @@ func DecodeSession(hub provision.HubID, id SessionID, b []byte) (provision.Sessi
 		}
 		s.Secret = provision.SecretMark(m.Secret)
 	}
-	if len(m.Source) > 0 {
-		addr, ok := netip.AddrFromSlice(m.Source)
-		if !ok {
-			return provision.Session{}, fmt.Errorf("session: %w: address of %d bytes", ErrCorrupt, len(m.Source))
-		}
-		s.Source = addr
+	var err error
+	if s.Source, err = address(m.Source); err != nil {
+		return provision.Session{}, fmt.Errorf("session: %w: %w", ErrCorrupt, err)
 	}
 	return s, nil
 }
