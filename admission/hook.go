@@ -11,6 +11,7 @@ package admission
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
 	"encoding/pem"
@@ -49,8 +50,8 @@ type Config struct {
 	// CAFile holds the CAs of the hooks' certificates; "": the system's. It is
 	// read at every connection, so that who renews it need not tell us.
 	CAFile string
-	// SecretFile holds the secrets that sign questions, one a line, as those of
-	// webhooks; "": questions are not signed.
+	// SecretFile holds secrets, one a line, as those of webhooks. What signs a hub's
+	// questions is made of them (hubKeys); "": questions are not signed.
 	SecretFile string
 	// Networks are where hooks may be besides public addresses.
 	Networks []netip.Prefix
@@ -155,7 +156,7 @@ func (h *Hooks) ask(ctx context.Context, hook string, q provision.HookQuestion) 
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "hubgate")
-	if err := h.sign(request, q.Decision, body); err != nil {
+	if err := h.sign(request, q, body); err != nil {
 		return provision.HookAnswer{}, err
 	}
 	response, err := h.client.Do(request)
@@ -171,7 +172,7 @@ func (h *Hooks) ask(ctx context.Context, hook string, q provision.HookQuestion) 
 }
 
 // sign signs the question, if there is a secret.
-func (h *Hooks) sign(request *http.Request, id string, body []byte) error {
+func (h *Hooks) sign(request *http.Request, q provision.HookQuestion, body []byte) error {
 	if h.config.SecretFile == "" {
 		return nil
 	}
@@ -183,11 +184,24 @@ func (h *Hooks) sign(request *http.Request, id string, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("hook_secret_file: %w", err)
 	}
-	now := h.config.Now()
+	now, id := h.config.Now(), q.Decision
 	request.Header.Set(endpoint.HeaderID, id)
 	request.Header.Set(endpoint.HeaderTimestamp, strconv.FormatInt(now.Unix(), 10))
-	request.Header.Set(endpoint.HeaderSignature, endpoint.Sign(keys, id, now, body))
+	request.Header.Set(endpoint.HeaderSignature, endpoint.Sign(hubKeys(keys, q.Hub), id, now, body))
 	return nil
+}
+
+// hubKeys are the keys that sign the questions of one hub: of each, the
+// HMAC-SHA256 of the hub's ID. Who runs a hook is told its hub's, and could sign
+// questions to other tenants' hooks if it were the same.
+func hubKeys(keys [][]byte, hub provision.HubID) [][]byte {
+	own := make([][]byte, len(keys))
+	for i, key := range keys {
+		mac := hmac.New(sha256.New, key)
+		_, _ = mac.Write([]byte(hub.String())) // a hash never fails
+		own[i] = mac.Sum(nil)
+	}
+	return own
 }
 
 // read reads an answer: 200 with {"allow": true}, or {"allow": false} and

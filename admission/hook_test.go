@@ -2,6 +2,8 @@ package admission_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -91,7 +93,10 @@ func TestQuestion(t *testing.T) {
 		t.Errorf("%s %s, %v", got.Method, got.URL, got.Header)
 	}
 	at, _ := strconv.ParseInt(got.Header.Get("Webhook-Timestamp"), 10, 64)
-	if want := endpoint.Sign([][]byte{[]byte(secret)}, "decision-SN-1", time.Unix(at, 0), body); got.Header.Get("Webhook-Signature") != want ||
+	// printf %s HUB_ID | openssl dgst -sha256 -hmac SECRET, as the documentation says
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(provision.DeclaredHubID("factory").String()))
+	if want := endpoint.Sign([][]byte{mac.Sum(nil)}, "decision-SN-1", time.Unix(at, 0), body); got.Header.Get("Webhook-Signature") != want ||
 		got.Header.Get("Webhook-Id") != "decision-SN-1" || time.Since(time.Unix(at, 0)) > time.Minute {
 		t.Errorf("signed %v, want %s", got.Header, want)
 	}
