@@ -42,6 +42,37 @@ func (t TLS) config(server string) (*tls.Config, error) {
 	return c, nil
 }
 
+// lasting is config for whoever makes connections to that server without asking
+// us each time: files are read when one is made all the same.
+func (t TLS) lasting(server string) *tls.Config {
+	c := &tls.Config{ServerName: server, MinVersion: tls.VersionTLS12}
+	if t.CertFile != "" {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			now, err := t.config(server)
+			if err != nil {
+				return nil, err
+			}
+			return &now.Certificates[0], nil
+		}
+	}
+	if t.CAFile != "" {
+		c.InsecureSkipVerify = true //nolint:gosec // VerifyConnection verifies, by what the file has then
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			now, err := t.config(server)
+			if err != nil {
+				return err
+			}
+			rest := x509.NewCertPool()
+			for _, c := range s.PeerCertificates[1:] {
+				rest.AddCert(c)
+			}
+			_, err = s.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: server, Roots: now.RootCAs, Intermediates: rest})
+			return err
+		}
+	}
+	return c
+}
+
 // secret reads a file that holds a secret: now, as it may have been replaced.
 func secret(path string) (string, error) {
 	if path == "" {

@@ -36,6 +36,8 @@ type WebhookConfig struct {
 	Severity provision.Severity
 	// Timeout bounds a request. 0: DefaultTimeout.
 	Timeout time.Duration
+	// Proxy is the one for a request. Nil: as the environment says (HTTPS_PROXY).
+	Proxy func(*http.Request) (*url.URL, error)
 	// Now is the clock of signatures. Nil: time.Now.
 	Now func() time.Time
 }
@@ -61,8 +63,12 @@ func NewWebhook(c WebhookConfig) (*Webhook, error) {
 	w := &Webhook{config: c, url: u}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 16
+	if c.Proxy != nil {
+		transport.Proxy = c.Proxy
+	}
 	if u.Scheme == "https" {
 		transport.DialTLSContext = w.dialTLS
+		transport.TLSClientConfig = c.TLS.lasting(u.Hostname()) // through a proxy
 		transport.ForceAttemptHTTP2 = false
 	}
 	w.client = &http.Client{
@@ -194,12 +200,18 @@ func retryAfter(text string, now time.Time) time.Duration {
 	return min(max(after, 0), mostRetryAfter)
 }
 
+// dialTLS connects to the receiver, or to a proxy that speaks TLS itself: what is
+// configured of the receiver is none of that one's.
 func (w *Webhook) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	config, err := w.config.TLS.config(host)
+	var of TLS
+	if host == w.url.Hostname() {
+		of = w.config.TLS
+	}
+	config, err := of.config(host)
 	if err != nil {
 		return nil, err
 	}

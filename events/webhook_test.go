@@ -6,7 +6,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,6 +22,7 @@ import (
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/boltstore"
+	"github.com/hubgate/hubgate/provision/storetest"
 )
 
 // TestWebhook holds what a receiver gets to the documentation: the CloudEvent,
@@ -82,6 +88,81 @@ func TestWebhook(t *testing.T) {
 	if got := request.Header.Get("Webhook-Signature"); got != strings.Join(signatures, " ") {
 		t.Errorf("signature %q, want %q", got, signatures)
 	}
+}
+
+// TestWebhookThroughAProxy: the receiver's CA and name, and our certificate, count
+// behind a proxy, too, and files are read at every connection.
+func TestWebhookThroughAProxy(t *testing.T) {
+	t.Parallel()
+	ca, other := must(pki.NewRoot("Operator"))(t), must(pki.NewRoot("Another"))(t)
+	cert, key, err := must(ca.Leaf("hubgate"))(t).WriteFiles(t.TempDir(), "client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, "ca.pem", string(pki.EncodeCertificates(other.Certificate)))
+	var tunnels atomic.Int32
+	proxy := http.ProxyURL(startProxy(t, &tunnels))
+	to := func(name string) events.Sink {
+		r := newReceiver(t)
+		r.TLS = serverTLS(ca, must(ca.Server(name))(t)) // wants our certificate
+		r.StartTLS()
+		return r.sink(t, "billing", func(c *events.WebhookConfig) {
+			c.TLS, c.Proxy = events.TLS{CAFile: file, CertFile: cert, KeyFile: key}, proxy
+		})
+	}
+	mine, stranger := to("127.0.0.1"), to("127.0.0.2")
+	deliver := func(sink events.Sink) error {
+		_, err := sink.Deliver(t.Context(), []provision.Event{storetest.HubEvent(storetest.NewHub(), "1")})
+		return err
+	}
+	if err := deliver(mine); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("by another CA: %v", err)
+	}
+	if err := os.WriteFile(file, pki.EncodeCertificates(ca.Certificate), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := deliver(mine); err != nil {
+		t.Error(err)
+	}
+	if err := deliver(stranger); err == nil || !strings.Contains(err.Error(), "valid for 127.0.0.2") {
+		t.Errorf("by another name: %v", err)
+	}
+	if n := tunnels.Load(); n != 3 {
+		t.Errorf("%d connections went through the proxy, want 3", n)
+	}
+}
+
+// startProxy starts an HTTP proxy that counts the tunnels it makes.
+func startProxy(t *testing.T, tunnels *atomic.Int32) *url.URL {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		far, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer func() { _ = far.Close() }()
+		near, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = near.Close() }()
+		tunnels.Add(1)
+		if _, err := io.WriteString(near, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
+			return
+		}
+		go func() {
+			_, _ = io.Copy(far, buffered)
+			_ = far.Close()
+		}()
+		_, _ = io.Copy(near, far)
+	}))
+	t.Cleanup(server.Close)
+	return must(url.Parse(server.URL))(t)
 }
 
 // TestDeadLetter: an event that the receiver will not take is given up after so
