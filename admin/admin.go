@@ -100,7 +100,8 @@ type Config struct {
 	Poll time.Duration
 	// Heartbeat is how often a silent event stream shows that it lives. 0: 15 s.
 	Heartbeat time.Duration
-	// MaxStreams bounds the event streams open at once. 0: 64.
+	// MaxStreams bounds the event streams open at once, of each principal to a
+	// quarter. 0: 64.
 	MaxStreams int
 }
 
@@ -125,8 +126,9 @@ type Server struct {
 	now       func() time.Time
 	poll      time.Duration
 	heartbeat time.Duration
-	streams   chan struct{} // one per open event stream
-	imports   chan struct{} // one per import at work
+	streams   *access.Slots // one per open event stream
+	imports   *access.Slots // one per import at work
+	exports   *access.Slots // one per export at work
 	tokens    *access.Tokens
 	iot       http.Handler
 	iotFail   guard.Fail
@@ -158,7 +160,10 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		about: c.About, gate: c.Gate, store: c.Store, fleet: c.Fleet, backup: c.Backup, log: c.Logger, now: c.Now,
-		poll: c.Poll, heartbeat: c.Heartbeat, streams: make(chan struct{}, c.MaxStreams), imports: make(chan struct{}, maxImports), draining: make(chan struct{}),
+		poll: c.Poll, heartbeat: c.Heartbeat, draining: make(chan struct{}),
+		streams: access.NewSlots("too_many_streams", "event streams are open", "close one", c.MaxStreams),
+		imports: access.NewSlots("too_many_imports", "imports are at work", "try again later", maxTransfers),
+		exports: access.NewSlots("too_many_exports", "exports are at work", "try again later", maxTransfers),
 	}
 	s.tokens, s.iot, s.iotFail, s.console = c.Tokens, c.IoT, c.IoTFail, c.Console
 	s.drain = sync.OnceFunc(func() { close(s.draining) })

@@ -91,10 +91,12 @@ func (s *Server) importClaims(w http.ResponseWriter, r *http.Request) {
 			"send " + ndjson + ": an object with a name on each line, or " + plainText + ": a name on each line"})
 		return
 	}
-	if !s.beginImport(w, r) {
+	free, err := s.imports.Take(caller(r))
+	if err != nil {
+		s.fail(w, r, err)
 		return
 	}
-	defer s.endImport()
+	defer free()
 	p, _ := access.From(r.Context())
 	work, err := s.fleet.ImportClaims(r.Context(), p, r.PathValue("hub"))
 	if err != nil {

@@ -54,14 +54,12 @@ var (
 // Besides messages there is the event "gap": so many events are gone because
 // the store keeps only the newest.
 func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request) {
-	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
-	default:
-		s.fail(w, r, &requestError{http.StatusServiceUnavailable, "too_many_streams",
-			fmt.Sprintf("%d event streams are open already: close one", cap(s.streams))})
+	free, err := s.streams.Take(caller(r))
+	if err != nil {
+		s.fail(w, r, err)
 		return
 	}
+	defer free()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	go func() {

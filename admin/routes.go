@@ -98,9 +98,16 @@ func failure(err error) (status int, code, text string) {
 	var own *requestError
 	var refusal *fleet.Refusal
 	var large *http.MaxBytesError
+	var busy *access.Busy
 	switch {
 	case errors.As(err, &own):
 		return own.status, own.code, own.text
+	case errors.As(err, &busy):
+		status = http.StatusServiceUnavailable
+		if busy.Own {
+			status = http.StatusTooManyRequests
+		}
+		return status, busy.Code, busy.Error()
 	case errors.As(err, &refusal):
 		status = http.StatusBadRequest
 		if errors.Is(refusal, fleet.ErrConflict) {
@@ -128,7 +135,11 @@ func failure(err error) (status int, code, text string) {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, code, text := failure(err)
 	var own *requestError
-	if status >= http.StatusInternalServerError && !errors.As(err, &own) && r.Context().Err() == nil {
+	var busy *access.Busy
+	switch {
+	case errors.As(err, &busy):
+		w.Header().Set("Retry-After", "1")
+	case status >= http.StatusInternalServerError && !errors.As(err, &own) && r.Context().Err() == nil:
 		s.log.ErrorContext(r.Context(), "administration failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	sendError(w, status, code, text)

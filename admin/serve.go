@@ -11,14 +11,12 @@ import (
 	"runtime/debug"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/admin/guard"
 )
 
-// maxConnections bounds those of the network's listener: who opens more has to
-// wait, instead of taking the file descriptors that Envoy's checks need.
+// maxConnections bounds those of the network's listener, so that they do not take
+// the file descriptors that Envoy's checks need; see guard.Listener.
 const maxConnections = 512
 
 // Serve answers on the local socket until the context ends; then streams end,
@@ -54,7 +52,9 @@ func (s *Server) ServeNetwork(ctx context.Context, l net.Listener, g *guard.Guar
 	// A response that is no stream has to be taken within this; a stream sets
 	// its own limit with each write.
 	server.WriteTimeout = requestTimeout + stallTimeout
-	l = netutil.LimitListener(l, maxConnections)
+	bounded := guard.Listen(l, maxConnections)
+	server.ConnContext = bounded.Context
+	l = bounded
 	if config != nil {
 		l = tls.NewListener(l, config)
 	}

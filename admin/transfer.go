@@ -24,9 +24,10 @@ const (
 	MaxRecordLine = 64 << 10
 	// importBatch is how many lines are stored, and acknowledged, at once.
 	importBatch = 256
-	// maxImports bounds the imports at work at once.
-	maxImports = 4
-	ndjson     = "application/x-ndjson"
+	// maxTransfers bounds the imports at work at once, and the exports, of each
+	// principal to a quarter.
+	maxTransfers = 8
+	ndjson       = "application/x-ndjson"
 )
 
 // ImportResult is a line of the answer to an import: lines up to Through are
@@ -74,10 +75,12 @@ func (s *Server) importDevices(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &requestError{http.StatusUnsupportedMediaType, "unsupported_media_type", "send " + ndjson + ": a device on each line"})
 		return
 	}
-	if !s.beginImport(w, r) {
+	free, err := s.imports.Take(caller(r))
+	if err != nil {
+		s.fail(w, r, err)
 		return
 	}
-	defer s.endImport()
+	defer free()
 	p, _ := access.From(r.Context())
 	work, err := s.fleet.ImportDevices(r.Context(), p, r.PathValue("hub"), r.URL.Query().Get("enable") == "true")
 	if err != nil {
@@ -94,20 +97,6 @@ func mediaType(r *http.Request) string {
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	return strings.TrimSpace(kind)
 }
-
-// beginImport makes sure that there are not too many at work.
-func (s *Server) beginImport(w http.ResponseWriter, r *http.Request) bool {
-	select {
-	case s.imports <- struct{}{}:
-		return true
-	default:
-		s.fail(w, r, &requestError{http.StatusServiceUnavailable, "too_many_imports",
-			fmt.Sprintf("%d imports are at work already: try again later", cap(s.imports))})
-		return false
-	}
-}
-
-func (s *Server) endImport() { <-s.imports }
 
 // importer is an import at work, of one R on each line.
 type importer[R any] struct {
@@ -323,6 +312,12 @@ func (s *Server) exportDevices(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, invalid("cursor: %q is none of an export", query.Get("cursor")))
 		return
 	}
+	free, err := s.exports.Take(caller(r))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer free()
 	out, err := openStream(w)
 	if err != nil {
 		s.fail(w, r, err)

@@ -70,6 +70,15 @@ type Principal struct {
 // Local is whoever opened the local socket, which the file system guards.
 func Local() Principal { return Principal{Name: "local", Role: Admin} }
 
+// Identity is whose allowances a principal uses: those of its token, whatever
+// its secret is now.
+func (p Principal) Identity() string {
+	if p.TokenID != "" {
+		return p.TokenID
+	}
+	return "configured " + p.Name
+}
+
 // Sees tells whether hubs of the project exist for the principal. One of a
 // project that it does not see is not found, never denied: what other tenants
 // have is not its business.

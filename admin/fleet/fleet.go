@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 )
 
@@ -61,6 +62,7 @@ type Fleet struct {
 	log       *slog.Logger
 	now       func() time.Time
 	connected counts
+	lists     *access.Slots
 }
 
 // New makes a Fleet; nothing runs before Run.
@@ -74,8 +76,18 @@ func New(c Config) (*Fleet, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Fleet{gate: c.Gate, store: c.Store, log: c.Logger, now: c.Now}, nil
+	return &Fleet{
+		gate: c.Gate, store: c.Store, log: c.Logger, now: c.Now,
+		lists: access.NewSlots("too_many_lists", "costly lists are being made", "try again", maxLists),
+	}, nil
 }
+
+// maxLists bounds the costly lists made at once, of each principal to a quarter.
+const maxLists = 16
+
+// Costly takes a slot for a list that reads many more devices than it tells of,
+// and returns what gives it back, or a *access.Busy.
+func (f *Fleet) Costly(p access.Principal) (done func(), err error) { return f.lists.Take(p) }
 
 // sweepInterval is how often unfinished deletions of hubs are looked for.
 const sweepInterval = 2 * time.Second

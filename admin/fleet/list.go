@@ -37,7 +37,8 @@ func (q DeviceQuery) narrows() bool {
 
 // Devices returns a page of the hub's devices and the cursor of the next, ""
 // at the end. A page may be short, or empty, and not be the last. A device that
-// is there from first page to last, and passes, is listed exactly once.
+// is there from first page to last, and passes, is listed exactly once. Lists
+// that leave devices out are Costly.
 func (f *Fleet) Devices(ctx context.Context, p access.Principal, hub string, q DeviceQuery) ([]Device, string, error) {
 	h, err := f.Find(ctx, p, hub)
 	if err != nil {
@@ -48,6 +49,11 @@ func (f *Fleet) Devices(ctx context.Context, p access.Principal, hub string, q D
 		list.Prefix = q.NamePrefix
 	}
 	if q.narrows() {
+		done, err := f.Costly(p)
+		if err != nil {
+			return nil, "", err
+		}
+		defer done()
 		list.Limit = max(q.Limit, scanChunk)
 	}
 	var page []Device

@@ -199,15 +199,6 @@ func secretOf(r *http.Request) string {
 	return strings.TrimSpace(secret)
 }
 
-// identity is whose allowance a request uses: that of its token, whatever its
-// secret is now.
-func identity(p access.Principal) string {
-	if p.TokenID != "" {
-		return p.TokenID
-	}
-	return "configured " + p.Name
-}
-
 func (g *Guard) authenticated(w http.ResponseWriter, r *http.Request, next http.Handler, fail Fail) {
 	secret := secretOf(r)
 	p, err := g.keyring.Find(r.Context(), secret)
@@ -221,10 +212,11 @@ func (g *Guard) authenticated(w http.ResponseWriter, r *http.Request, next http.
 		fail(w, r, http.StatusServiceUnavailable, "store_unavailable", "the store with the tokens does not answer: try again")
 		return
 	}
-	if wait := g.tokens.take(identity(p)); wait > 0 {
+	if wait := g.tokens.take(p.Identity()); wait > 0 {
 		tooMany(w, r, wait, "too many requests with this token", fail)
 		return
 	}
+	know(r.Context())
 	ctx, cancel := context.WithCancel(access.With(r.Context(), p))
 	defer cancel()
 	go g.watch(ctx, cancel, secret, p)
@@ -253,7 +245,7 @@ func (g *Guard) watch(ctx context.Context, end context.CancelFunc, secret string
 // address did wrong before: secrets cannot be guessed, and many share an
 // address behind a proxy.
 func (g *Guard) failed(w http.ResponseWriter, r *http.Request, had bool, fail Fail) {
-	source := sourceOf(r)
+	source := sourceOf(r.RemoteAddr)
 	if wait := g.failures.take(source); wait > 0 {
 		tooMany(w, r, wait, "too many failed log-ins from this address", fail)
 		return
@@ -267,22 +259,4 @@ func (g *Guard) failed(w http.ResponseWriter, r *http.Request, had bool, fail Fa
 		text = "no token has this secret: it may have been rotated or revoked"
 	}
 	fail(w, r, http.StatusUnauthorized, "unauthorized", text)
-}
-
-// sourceOf is the address that is counted: of IPv6 the /64, as one host has all
-// of that.
-func sourceOf(r *http.Request) string {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	addr := at.Addr().Unmap().WithZone("")
-	if addr.Is4() {
-		return addr.String()
-	}
-	prefix, err := addr.Prefix(64)
-	if err != nil {
-		return addr.String()
-	}
-	return prefix.String()
 }

@@ -134,7 +134,11 @@ var errInternal = errors.New("internal")
 // caller gets a fixed sentence.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := failureOf(r, err)
-	if f.status >= http.StatusInternalServerError && f.status != http.StatusNotImplemented && r.Context().Err() == nil {
+	var busy *access.Busy
+	switch {
+	case errors.As(err, &busy):
+		w.Header().Set("Retry-After", "1")
+	case f.status >= http.StatusInternalServerError && f.status != http.StatusNotImplemented && r.Context().Err() == nil:
 		a.log.ErrorContext(r.Context(), "administration failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	f.send(w)
@@ -145,6 +149,7 @@ func failureOf(r *http.Request, err error) *failure {
 		own     *failure
 		refusal *fleet.Refusal
 		large   *http.MaxBytesError
+		busy    *access.Busy
 	)
 	resource, id := "hub", r.PathValue("hub")
 	if device := r.PathValue("device"); device != "" {
@@ -155,6 +160,12 @@ func failureOf(r *http.Request, err error) *failure {
 		return own
 	case errors.As(err, &refusal):
 		return refused(refusal, resource)
+	case errors.As(err, &busy):
+		f := &failure{status: http.StatusServiceUnavailable, Type: busy.Code, Message: busy.Error()}
+		if busy.Own {
+			f.status = http.StatusTooManyRequests
+		}
+		return f
 	case errors.As(err, &large):
 		return &failure{status: http.StatusRequestEntityTooLarge, Type: "too_large", Message: fmt.Sprintf("the request's body is larger than %d bytes", large.Limit)}
 	case errors.Is(err, access.ErrDenied):

@@ -13,6 +13,7 @@ func TestIoT(t *testing.T) {
 				"unsupported": testUnsupported,
 				"listing":     testListing,
 				"orders":      testOrders,
+				"costly":      testCostlyLists,
 				"hubs":        testHubs,
 				"devices":     testDevices,
 				"declared":    testDeclared,

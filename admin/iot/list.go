@@ -92,6 +92,13 @@ func (a *API) listDevices(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.costly(list, hubs) {
+		done, err := a.fleet.Costly(principal(r))
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
 	devices, total, err := a.devices(r.Context(), list, hubs)
 	if err != nil {
 		return nil, err
@@ -147,6 +154,24 @@ func (a *API) deviceList(r *http.Request) (*deviceList, []provision.Hub, error) 
 	}
 	hubs, err := a.fleet.AllHubs(principal(r))
 	return l, hubs, err
+}
+
+// costly reports whether a list reads many more devices, or hubs, than it tells
+// of.
+func (a *API) costly(l *deviceList, hubs []provision.Hub) bool {
+	order, indexed := l.index(len(hubs))
+	switch {
+	case len(hubs) > stride:
+		return true
+	case l.name != "":
+		return false
+	case !indexed:
+		return true
+	case len(hubs) == 1:
+		at, _ := a.places.before(hubs[0].ID, order, l.window)
+		return l.offset-at > stride
+	}
+	return l.offset > stride
 }
 
 // devices returns the devices on the page, and how many the whole list has.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	sdk "github.com/scaleway/scaleway-sdk-go/api/iot/v1"
 	"github.com/scaleway/scaleway-sdk-go/scw"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/provision/storetest"
 )
@@ -185,4 +187,41 @@ func testOrders(t *testing.T, w *world) {
 			}
 		}
 	}
+}
+
+// testCostlyLists: lists that no index has, and pages far from those read before,
+// are bounded by token; others are not.
+func testCostlyLists(t *testing.T, w *world) {
+	hub := w.newHub(t, w.as(t, admin))
+	if err := w.fill(t.Context(), hub, "SN", 1_100, 16); err != nil {
+		t.Fatal(err)
+	}
+	greedy := access.Principal{Name: "greedy", Role: access.Viewer}
+	c := w.as(t, greedy)
+	one := scw.StringPtr(hub.ID.String())
+	far, size := int32(22), uint32(50)
+	unindexed := &sdk.ListDevicesRequest{HubID: one, OrderBy: sdk.ListDevicesRequestOrderByUpdatedAtAsc}
+	distant := &sdk.ListDevicesRequest{HubID: one, OrderBy: sdk.ListDevicesRequestOrderByNameAsc, Page: &far, PageSize: &size}
+	cheap := &sdk.ListDevicesRequest{HubID: one, OrderBy: sdk.ListDevicesRequestOrderByNameAsc}
+	var done []func()
+	for {
+		d, err := w.fleet.Costly(greedy)
+		if err != nil {
+			break
+		}
+		done = append(done, d)
+	}
+	for what, req := range map[string]*sdk.ListDevicesRequest{"unindexed": unindexed, "distant": distant} {
+		if _, err := c.ListDevices(req); err == nil || c.status != http.StatusTooManyRequests {
+			t.Errorf("%s: %d, %v", what, c.status, err)
+		}
+		must(w.as(t, viewer).ListDevices(req))(t)
+	}
+	must(c.ListDevices(cheap))(t)
+	must(c.ListDevices(&sdk.ListDevicesRequest{Name: scw.StringPtr("SN-000001")}))(t)
+	for _, d := range done {
+		d()
+	}
+	must(c.ListDevices(unindexed))(t)
+	must(c.ListDevices(distant))(t)
 }

@@ -83,6 +83,7 @@ var (
 type world struct {
 	store  store
 	gate   *provision.Gate
+	fleet  *fleet.Fleet
 	url    string
 	tokens sync.Map // to principals
 }
@@ -96,7 +97,7 @@ func newWorld(t *testing.T, s store) *world {
 	background(t, gate.Run)
 	background(t, fleet.Run)
 	eventually(t, "the gate is ready", gate.Ready)
-	w := &world{store: s, gate: gate}
+	w := &world{store: s, gate: gate, fleet: fleet}
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		p, ok := w.tokens.Load(r.Header.Get("X-Auth-Token"))
 		if !ok {

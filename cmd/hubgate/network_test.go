@@ -208,7 +208,7 @@ func TestStopDuringImport(t *testing.T) {
 // back; those at work go on.
 func TestTooManyImports(t *testing.T) {
 	t.Parallel()
-	const most, each = 4, 256 // which is stored at once
+	const most, each = 8, 256 // which is stored at once
 	s := newSite(t)
 	s.serve()
 	var feeds []*feed
@@ -217,7 +217,7 @@ func TestTooManyImports(t *testing.T) {
 	}
 	s.has(most * each)
 	s.hubgateIn(numbered("TN", 1), "device", "import", "factory", "-").fails(t, exitUnavailable,
-		"hubgate: 4 imports are at work already: try again later\n")
+		"hubgate: 8 imports are at work already: try again later\n")
 	for _, f := range feeds {
 		_ = f.Close()
 		if out := f.result().ok(t); !strings.Contains(out, "256 created") {
