@@ -23,6 +23,7 @@ func TestConsole(t *testing.T) {
 		{"log in", logIn},
 		{"from nothing to a device", fromNothing},
 		{"a trust anchor's end", retire},
+		{"another key", anotherKey},
 		{"declared hub", declaredHub},
 		{"viewer", viewer},
 		{"keyboard", keyboard},
@@ -192,6 +193,40 @@ func retire(t *testing.T, w *world) {
 	p.click("dialog button.danger.solid", "Retire, and end 1 device")
 	p.sees(".empty", "No trust anchor yet")
 	open.ends(t)
+}
+
+// anotherKey: where a hub asks for it, an operator lets a device in with a new
+// key, and sees which certificate of its own a device has.
+func anotherKey(t *testing.T, w *world) {
+	f := w.fleet(t, "approving", true)
+	w.api(t, http.MethodPatch, "hubs/approving", map[string]any{"policy": map[string]any{"keys": "approve", "custom_certificates": true}}, nil)
+	first, second := f.device(t, "SN-0001"), f.device(t, "SN-0001")
+	open := f.connect(t, first)
+	p := openPage(t, w.url)
+	p.login(w.token)
+	p.to("/hubs/approving/devices")
+	p.click("tr th a", "SN-0001")
+	p.sees("dialog.device", "Connected")
+	p.lacks("dialog.device dt", "Key to approve")
+	if _, err := f.dial(second); err == nil {
+		t.Fatal("a key that nobody approved got in")
+	}
+	p.sees("dialog.device dt", "Key to approve")
+	p.click("#device-approve", "Approve key")
+	p.sees("dialog", "gets in with that")
+	p.click("dialog button.primary", "Approve")
+	p.lacks("dialog.device dt", "Key to approve")
+	f.connect(t, second)
+	open.ends(t)
+	if _, err := f.dial(first); err == nil {
+		t.Error("the key before got in")
+	}
+
+	own := must(must(pki.NewRoot("Anybody"))(t).Leaf("SN-0001"))(t)
+	w.api(t, http.MethodPut, "hubs/approving/devices/SN-0001/certificate",
+		map[string]string{"certificate": string(pki.EncodeCertificates(own.Certificate))}, nil)
+	p.sees("dialog.device dt", "Custom certificate")
+	p.sees("dialog.device .badge", "days left")
 }
 
 func declaredHub(t *testing.T, w *world) {

@@ -3,6 +3,7 @@
 
 import { get, may, me, post, remove } from "./api.js";
 import { badge, confirm, copyable, dialog, fill, h, notice, problem, time } from "./dom.js";
+import { expiry } from "./expiry.js";
 
 export function showDevice(frame, id, signal) {
   const body = h("div", {}, h("p", { class: "muted" }, "Loading…"));
@@ -33,6 +34,7 @@ export function showDevice(frame, id, signal) {
   const buttons = {
     disable: button("device-disable", "Disable…", () => disable()),
     enable: button("device-enable", "Enable…", () => enable()),
+    approve: button("device-approve", "Approve key…", () => approve()),
     end: button("device-end", "End connections…", () => end()),
     erase: button("device-delete", "Delete…", () => erase(), "danger"),
   };
@@ -53,20 +55,23 @@ export function showDevice(frame, id, signal) {
         row("Provisioned from", d.provisioned_from ? h("code", {}, d.provisioned_from) : h("span", { class: "muted" }, "–")),
         row("Key", key(d.current_key_sha256, "Key hash")),
         d.first_key_sha256 && d.first_key_sha256 !== d.current_key_sha256 && row("First key", key(d.first_key_sha256, "First key's hash")),
+        d.pending_key_sha256 && row("Key to approve", key(d.pending_key_sha256, "Hash of the key to approve")),
+        d.custom_certificate && row("Custom certificate", expiry(d.custom_certificate.not_after), " ", key(d.custom_certificate.key_sha256, "Custom certificate's key hash")),
         row("Trust anchor's key", key(d.trust_anchor_key_sha256, "Trust anchor's key hash")),
         d.disabled_reason && row("Why it is disabled", d.disabled_reason),
         row("Connections at a time", d.allow_multiple_connections ? "several" : "one"),
         row("Without TLS", d.allow_insecure ? badge("warn", d.has_secret ? "allowed, by its secret" : "allowed, but it has no secret") : "refused"),
         row("Message filters", d.message_filters ? filters(d.message_filters) : "none: every topic")));
-    const { disable, enable, end, erase } = buttons;
+    const { disable, enable, approve, end, erase } = buttons;
     const held = document.activeElement;
     disable.hidden = !d.enabled;
     enable.hidden = d.enabled;
-    for (const b of [disable, enable, erase]) b.disabled = !operator;
+    approve.hidden = !d.pending_key_sha256;
+    for (const b of [disable, enable, approve, erase]) b.disabled = !operator;
     end.disabled = !operator || !d.is_connected;
     if (told.parentNode !== body) {
       fill(body, told,
-        h("div", { class: "actions" }, disable, enable, end, erase),
+        h("div", { class: "actions" }, disable, enable, approve, end, erase),
         !operator && h("p", { class: "hint" }, `Changing devices needs the role operator; this token is ${me.role}.`));
     }
     // A button that had focus and is gone hands it on.
@@ -83,6 +88,17 @@ export function showDevice(frame, id, signal) {
     [["Disabling ", name(), " ends its connections and refuses new ones, until it is enabled again. This is how a device is banned."]],
     "Disable", () => act("disable"), { danger: true });
   const enable = () => confirm("Enable device", [[name(), " may connect again."]], "Enable", () => act("enable"));
+  // The key is the one that was shown when the question was asked: a newer one
+  // has to be looked at first.
+  const approve = () => {
+    const key = device.pending_key_sha256;
+    return confirm("Approve key",
+      [[name(), " came with the key ", h("code", { class: "hash" }, key), ". From now on it gets in with that, and no longer with the one before."]],
+      "Approve", async () => {
+        await post([...path, "approve"], { key_sha256: key });
+        await load();
+      });
+  };
   const end = () => confirm("End connections",
     [["The connections that ", name(), " has now are ended. It may connect again at once; to keep it out, disable it."]],
     "End connections", () => act("end-sessions"));
