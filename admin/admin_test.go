@@ -70,6 +70,7 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/explain", question(Question{Chain: "hello"}), 400, "invalid", "chain: holds no certificate in PEM form"},
 		{"POST", "/v1/explain", question(Question{Chain: string(keyPEM)}), 400, "invalid", "chain: holds a private key: it is not needed, and belongs nowhere but on the device"},
 		{"POST", "/v1/explain", question(Question{Protocol: "mqtt"}), 400, "invalid", `protocol: "mqtt" is neither http nor tcp`},
+		{"POST", "/v1/explain", question(Question{Username: "a/a1", SNI: "a.iot.example.com"}), 400, "invalid", "username: belongs to a connection without TLS, and so neither chain nor sni beside it"},
 		{"POST", "/v1/explain", question(Question{Source: "here"}), 400, "invalid", `source: "here" is no IP address`},
 		{"POST", "/v1/explain", `{"chain":"` + strings.Repeat("x", maxBody) + `"}`, 413, "too_large", fmt.Sprintf("the request's body is larger than %d bytes", maxBody)},
 		{"GET", "/v1/events?since=65:1", "", 400, "invalid", `cursor "65:1": "65" is no partition of this store`},

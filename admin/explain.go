@@ -18,7 +18,8 @@ import (
 
 // Question is a connection to explain.
 type Question struct {
-	// Chain is what the device presents: PEM, leaf first. None is a question, too.
+	// Chain is what the device presents: PEM, leaf first. None is a question, too,
+	// and without TLS there is none.
 	Chain string `json:"chain,omitempty"`
 	// SNI is the server name of its handshake.
 	SNI string `json:"sni,omitempty"`
@@ -30,6 +31,10 @@ type Question struct {
 	Protocol string `json:"protocol,omitempty"`
 	// Source is the device's IP address.
 	Source string `json:"source,omitempty"`
+	// Username and Password are what a device brings to a connection without TLS:
+	// <hub>/<device>, and its secret. Given one of them, there is no TLS.
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
 }
 
 // Explanation says what would become of a connection, and why. Nothing is
@@ -112,6 +117,15 @@ func (q Question) connection() (provision.Connection, error) {
 	c := provision.Connection{
 		TLS: true, DryRun: true, SNI: q.SNI, HubHint: q.Hub, Authority: q.Authority,
 		Protocol: provision.Protocol(cmp.Or(q.Protocol, string(provision.TCP))),
+	}
+	if q.Username != "" || q.Password != "" {
+		if q.Chain != "" || q.SNI != "" {
+			return c, invalid("username: belongs to a connection without TLS, and so neither chain nor sni beside it")
+		}
+		c.TLS = false
+	}
+	if q.Username != "" && q.Password != "" {
+		c.Credentials = &provision.Credentials{User: q.Username, Secret: provision.SecretHashOf(q.Password)}
 	}
 	if c.Protocol != provision.HTTP && c.Protocol != provision.TCP {
 		return c, invalid("protocol: %q is neither http nor tcp", q.Protocol)

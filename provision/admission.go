@@ -1,9 +1,8 @@
 package provision
 
 import (
+	"fmt"
 	"strings"
-
-	"github.com/hubgate/hubgate/trust"
 )
 
 // unseenDevice is step 8 of the design: whether a device that the hub does not
@@ -18,7 +17,7 @@ func unseenDevice(f *Facts) finding {
 	}
 	switch {
 	case f.Connection.DryRun:
-		return finding{DeviceProvisioned, f.Rules.firstConnection(f.Identity.Anchor)}
+		return finding{DeviceProvisioned, firstConnection(f)}
 	case len(f.Rules.hooks(f.Identity.Anchor)) == 0:
 	case f.Asked == nil:
 		return finding{}
@@ -30,15 +29,26 @@ func unseenDevice(f *Facts) finding {
 	return finding{DeviceProvisioned, "first connection"}
 }
 
-// firstConnection says what an explained check leaves open: it uses no claim and
-// asks nobody.
-func (r *Rules) firstConnection(anchor trust.KeyHash) string {
+// firstConnection says what an explained check found out, and what it leaves open:
+// it takes no token of the rate and asks no hook.
+func firstConnection(f *Facts) string {
 	text := "first connection"
-	if r.claim(anchor) != NoClaims {
-		text += ", if the hub's claim list has the name"
+	var open []string
+	switch {
+	case f.Rules.claim(f.Identity.Anchor) == NoClaims:
+	case f.Creatable:
+		text += ", as the hub's claim list has the name"
+	default:
+		open = append(open, "the hub's claim list has the name")
 	}
-	if hooks := r.hooks(anchor); len(hooks) > 0 {
-		text += ", if " + strings.Join(hooks, " and ") + " allows it"
+	if n := f.Hub.Policy.FirstConnectionsPerSecond; n > 0 {
+		open = append(open, fmt.Sprintf("it is one of the hub's first %d in that second, which only the connection itself can tell", n))
 	}
-	return text
+	if hooks := f.Rules.hooks(f.Identity.Anchor); len(hooks) > 0 {
+		open = append(open, strings.Join(hooks, " and ")+" allows it")
+	}
+	if len(open) == 0 {
+		return text
+	}
+	return text + ", if " + strings.Join(open, ", and if ")
 }

@@ -50,6 +50,7 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		Claim:      f.Rules.claim(f.Identity.Anchor),
 		MaxDevices: cmp.Or(policy.MaxDevices, DefaultMaxDevices),
 		PerSecond:  policy.FirstConnectionsPerSecond,
+		DryRun:     f.Connection.DryRun,
 	})
 	g.metrics.observeStore("create", start, err)
 	switch {
@@ -57,6 +58,8 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
 			return d, true
 		}
+	case f.Connection.DryRun:
+		return wouldCreate(f, d, existing, created, err), false
 	case err == nil && !created: // known after all: another connection, or an administrator, was first
 		if h := g.hubs.id(f.Hub.ID); h != nil {
 			h.knew.Store(true)
@@ -76,6 +79,22 @@ func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Dec
 	g.devices.put(&device, mark)
 	g.metrics.provisioned.WithLabelValues(g.metrics.hubLabel(d.HubName)).Inc()
 	return d, false
+}
+
+// wouldCreate is what a dry run makes of what the store says.
+func wouldCreate(f *Facts, d Decision, existing Device, created bool, err error) Decision {
+	switch {
+	case errors.Is(err, errors.ErrUnsupported): // there is no store to ask
+		return d
+	case err != nil:
+		f.StoreErr = err
+	case created:
+		f.Creatable = true
+	default: // known by now
+		f.Device = &existing
+	}
+	d, _ = Decide(f)
+	return d
 }
 
 // learn remembers the path's intermediates that the hub does not know yet, so

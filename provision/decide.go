@@ -55,6 +55,9 @@ type Facts struct {
 	// Asked is what hooks said of a device that the hub does not know. Nil: none
 	// was asked.
 	Asked *HookVerdict
+	// Creatable is set in a dry run once the store said that it would create the
+	// device.
+	Creatable bool
 	// Outage is set if the store did not answer and Device is what was known
 	// before.
 	Outage bool

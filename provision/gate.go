@@ -241,7 +241,7 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 			}()
 			d, _ = Decide(f)
 		}
-		if d.Allowed() && !c.DryRun {
+		if d.Allowed() && (!c.DryRun || d.Reason == DeviceProvisioned) {
 			// A first connection changes the store, and perhaps the decision.
 			first := g.create
 			if d.Reason == DeviceKnown {

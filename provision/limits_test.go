@@ -2,6 +2,8 @@ package provision_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +62,50 @@ func TestQuota(t *testing.T) {
 	r.expect(over(leaf(t, vendor, "SN-4")), provision.QuotaExceeded)
 	if n := r.denied(provision.QuotaExceeded); n != 2 {
 		t.Errorf("%v denials are counted, want 2", n)
+	}
+}
+
+// TestDryRunTellsOfLimits: an explained check says what a first connection would
+// meet, and uses none of it up.
+func TestDryRunTellsOfLimits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	vendor := root(t, "Vendor Root")
+	hub := r.hub("factory", anchors(vendor.Certificate))
+	explain := func(name string, want provision.Reason, details ...string) {
+		t.Helper()
+		for range 3 {
+			d := r.expect(over(leaf(t, vendor, name), dryRun), want)
+			for _, detail := range details {
+				if !slices.ContainsFunc(d.Steps, func(s provision.Step) bool { return s.Name == "device" && strings.Contains(s.Detail, detail) }) {
+					t.Errorf("%s: no step says %q: %+v", name, detail, d.Steps)
+				}
+			}
+		}
+	}
+	explain("SN-1", provision.DeviceProvisioned, "first connection")
+	hub = r.policy(hub, provision.Policy{MaxDevices: 1, Admission: []provision.AdmissionRule{{Claims: provision.ClaimOnce}}})
+	explain("SN-1", provision.DeviceNotAllowed, "the name is not on the hub's claim list")
+	if _, err := r.store.PutClaims(t.Context(), hub.ID, []string{"SN-1", "SN-2"}); err != nil {
+		t.Fatal(err)
+	}
+	explain("SN-1", provision.DeviceProvisioned, "as the hub's claim list has the name")
+	r.expect(over(leaf(t, vendor, "SN-1")), provision.DeviceProvisioned)
+	explain("SN-1", provision.DeviceKnown)
+	explain("SN-2", provision.QuotaExceeded, "1 of 1")
+	err := r.store.DeleteDevice(t.Context(), hub.ID, provision.DeviceIDOf(hub.ID, "SN-1"), func(d provision.Device) provision.Event { return provision.Deleted.OnDevice(d, time.Now()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the device is forgotten", func() bool {
+		return r.gate.Admit(t.Context(), over(leaf(t, vendor, "SN-1"), dryRun)).Reason == provision.DeviceNotAllowed
+	})
+	explain("SN-1", provision.DeviceNotAllowed, "the name has created a device before")
+	r.policy(hub, provision.Policy{FirstConnectionsPerSecond: 1, Admission: []provision.AdmissionRule{{Hook: "https://hook.example.com/"}}})
+	explain("SN-3", provision.DeviceProvisioned, "if it is one of the hub's first 1 in that second", "which only the connection itself can tell",
+		"and if https://hook.example.com/ allows it")
+	if n := len(r.devices(hub)); n != 0 {
+		t.Errorf("%d devices", n)
 	}
 }
 

@@ -27,6 +27,9 @@ type Creation struct {
 	// PerSecond is how many creations with a rate the hub may see in a second,
 	// by whichever process: a bucket that holds the tokens of one second.
 	PerSecond int
+	// DryRun creates nothing, tells nobody and uses up neither claim nor token:
+	// it is whether the device would be created, but for the rate.
+	DryRun bool
 }
 
 // Store is what the Gate needs of a store. Every method honours the context's

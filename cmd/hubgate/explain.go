@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,17 +21,21 @@ type explainFlags struct {
 	target
 	output   output
 	cert     string
+	secret   string
 	question admin.Question
 }
 
 func newExplain(std streams) *cobra.Command {
 	var f explainFlags
 	c := &cobra.Command{
-		Use:   "explain --cert CHAIN.pem",
+		Use:   "explain {--cert CHAIN.pem | --username HUB/DEVICE}",
 		Short: "Tell why a device gets in, or not",
 		Long: `Take the decision that a device's connection would meet, by the same code, and
 show each step, the certificate that broke it, and what to do about it. Nothing
 is created, learned or counted. No private key is needed.
+
+A device that connects without TLS has no chain: --username and --secret-file say
+what it brings.
 
 It asks the hubgate that serves here. With --offline it decides by the
 configuration alone, and by the embedded store if there is one.
@@ -38,7 +43,8 @@ configuration alone, and by the embedded store if there is one.
 Exit code 0: the device gets in. 3: it is refused. 1: there is no answer.`,
 		Example: `  hubgate explain --cert chain.pem --sni factory.iot.example.com
   hubgate explain --cert leaf.pem --hub factory --offline --config hubgate.yaml
-  openssl s_client … -showcerts | hubgate explain --cert -`,
+  openssl s_client … -showcerts | hubgate explain --cert -
+  hubgate explain --username factory/SN-0001 --secret-file sn-0001.secret`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return f.run(c.Context(), std)
@@ -48,6 +54,8 @@ Exit code 0: the device gets in. 3: it is refused. 1: there is no answer.`,
 	f.output.flag(c)
 	flags := c.Flags()
 	flags.StringVar(&f.cert, "cert", "", "the chain that the device presents, PEM, leaf first; - is standard input")
+	flags.StringVar(&f.question.Username, "username", "", "user name of a device that connects without TLS: <hub>/<device>")
+	flags.StringVar(&f.secret, "secret-file", "", "file with the secret that it brings; - is standard input")
 	flags.StringVar(&f.question.SNI, "sni", "", "server name of its handshake")
 	flags.StringVar(&f.question.Hub, "hub", "", "hub that Envoy's listener names (ID or name)")
 	flags.StringVar(&f.question.Authority, "authority", "", "host of its HTTP request")
@@ -57,10 +65,19 @@ Exit code 0: the device gets in. 3: it is refused. 1: there is no answer.`,
 }
 
 func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
-	if f.cert == "" {
-		return &usageError{errors.New("--cert is missing: name the PEM file that the device presents")}
+	switch plain := f.question.Username != ""; {
+	case plain && f.cert != "":
+		return usage("--username is for a connection without TLS, on which there is no --cert")
+	case !plain && f.secret != "":
+		return usage("--secret-file is for a connection without TLS: add --username")
+	case plain:
+		f.question.Password, err = f.readSecret(std.in)
+	case f.cert == "":
+		return usage("--cert is missing: name the PEM file that the device presents")
+	default:
+		f.question.Chain, err = readChain(f.cert, std.in)
 	}
-	if f.question.Chain, err = readChain(f.cert, std.in); err != nil {
+	if err != nil {
 		return err
 	}
 	client, blind, err := f.open(ctx)
@@ -82,6 +99,28 @@ func (f *explainFlags) run(ctx context.Context, std streams) (err error) {
 		return errRefused
 	}
 	return err
+}
+
+// readSecret reads the device's secret, "" if it brings none.
+func (f *explainFlags) readSecret(stdin io.Reader) (string, error) {
+	source := stdin
+	switch f.secret {
+	case "":
+		return "", nil
+	case "-":
+	default:
+		file, err := os.Open(f.secret)
+		if err != nil {
+			return "", fmt.Errorf("--secret-file: %w", err)
+		}
+		defer func() { _ = file.Close() }()
+		source = file
+	}
+	text, err := io.ReadAll(io.LimitReader(source, 4<<10))
+	if err != nil {
+		return "", fmt.Errorf("--secret-file: %w", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
 }
 
 // open is target.open, but without a store an offline explanation still has the

@@ -97,3 +97,35 @@ func TestExplainAKnownDevice(t *testing.T) {
 		t.Errorf("printed\n%s", out)
 	}
 }
+
+// TestExplainWithoutTLS: by user name and secret, and by nothing else; the secret
+// is told nobody.
+func TestExplainWithoutTLS(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	v := s.serve()
+	s.hubgate("device", "create", "factory", "SN-1").ok(t)
+	secret := strings.TrimSpace(s.hubgate("device", "secret", "create", "factory", "SN-1").out)
+	file := writeFile(t, s.dir, "sn-1.secret", []byte(secret+"\n"))
+	wrong := writeFile(t, s.dir, "wrong.secret", []byte("wrong"))
+	is := func(reason string, args ...string) {
+		t.Helper()
+		result := s.hubgate(append([]string{"explain"}, args...)...)
+		if !strings.Contains(result.out, "("+reason+")") || (result.code == exitOK) != (reason == "device_known") {
+			t.Errorf("%q: exit code %d, want %s\n%s%s", args, result.code, reason, result.out, result.err)
+		}
+	}
+	is("insecure_not_allowed", "--username", "factory/SN-1", "--secret-file", file)
+	s.hubgate("device", "update", "factory", "SN-1", "--allow-insecure").ok(t)
+	is("device_known", "--username", "factory/SN-1", "--secret-file", file)
+	is("device_known", "--username", "SN-1", "--hub", "factory", "--secret-file", file)
+	is("secret_invalid", "--username", "factory/SN-1", "--secret-file", wrong)
+	is("no_certificate", "--username", "factory/SN-1")
+	is("insecure_not_allowed", "--username", "factory/SN-2", "--secret-file", file)
+	s.hubgate("explain", "--username", "factory/SN-1", "--cert", file).fails(t, exitUsage,
+		"hubgate: --username is for a connection without TLS, on which there is no --cert\nSee `hubgate explain --help`.\n")
+	v.end()
+	if strings.Contains(v.log.String(), secret) {
+		t.Error("hubgate's log has the secret")
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hubgate/hubgate/provision"
@@ -62,9 +63,9 @@ func (noDevices) Device(context.Context, provision.HubID, string) (provision.Dev
 	return provision.Device{}, provision.ErrNotFound
 }
 
-// CreateDevice implements provision.Store.
+// CreateDevice implements provision.Store: whether it could is not known.
 func (noDevices) CreateDevice(context.Context, provision.Creation) (provision.Device, bool, error) {
-	return provision.Device{}, false, provision.ErrUnavailable
+	return provision.Device{}, false, errors.ErrUnsupported
 }
 
 // BindDevice implements provision.Store.

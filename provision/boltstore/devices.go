@@ -85,7 +85,7 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		if existing = bytes.Clone(t.get(bucketDevices, key)); existing != nil {
 			return nil
 		}
-		if err := t.mayCreate(hub, c); err != nil {
+		if err := t.mayCreate(hub, c); err != nil || c.DryRun {
 			return err
 		}
 		if c.Claim != provision.NoClaims {
@@ -116,7 +116,7 @@ func (t *txn) mayCreate(hub *hubState, c provision.Creation) error {
 	if n := hub.counters.devices; c.MaxDevices > 0 && n >= uint64(c.MaxDevices) {
 		return fmt.Errorf("%w: %d of %d", provision.ErrQuota, n, c.MaxDevices)
 	}
-	if c.PerSecond > 0 {
+	if c.PerSecond > 0 && !c.DryRun {
 		return t.store.rates.take(c.Device.Hub, c.PerSecond)
 	}
 	return nil

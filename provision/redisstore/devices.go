@@ -29,7 +29,7 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 	p := s.partition(d.Hub)
 	w, value, err := s.change(ctx, p, scriptDeviceCreate,
 		[]string{p.hub(d.Hub), p.device(d.ID), p.names(d.Hub), p.order(d.Hub), p.anchors(d.Hub), p.claims(d.Hub)},
-		c.HubVersion, d.Name, rec, event, anchorField(d), string(c.Claim), c.MaxDevices, c.PerSecond)
+		c.HubVersion, d.Name, rec, event, anchorField(d), string(c.Claim), c.MaxDevices, c.PerSecond, c.DryRun)
 	if err != nil {
 		return provision.Device{}, false, err
 	}
@@ -46,19 +46,19 @@ func (s *Store) CreateDevice(ctx context.Context, c provision.Creation) (provisi
 		}
 		return d, false, nil
 	default:
-		return provision.Device{}, false, refusal(w, value)
+		return provision.Device{}, false, refusal(w, value, c)
 	}
 }
 
 // refusal is why a creation was refused.
-func refusal(w word, value string) error {
+func refusal(w word, value string, c provision.Creation) error {
 	switch w {
 	case wordHub:
 		return provision.ErrHubChanged
 	case wordUnclaimed:
 		return unclaimed(value != "")
 	case wordQuota:
-		return provision.ErrQuota
+		return fmt.Errorf("%w: %s of %d", provision.ErrQuota, value, c.MaxDevices)
 	case wordRate:
 		wait, err := strconv.Atoi(value)
 		return errors.Join(err, &provision.RateError{After: time.Duration(wait) * time.Microsecond})

@@ -40,6 +40,49 @@ func testQuota(t *testing.T, f Fixture) {
 	wantErr(t, "of another version, on a full hub", err, provision.ErrHubChanged)
 }
 
+// testDryRun: it is refused as the creation itself would be, but for the rate, and
+// leaves nothing behind.
+func testDryRun(t *testing.T, f Fixture) {
+	ctx, s := testContextOf(t), f.Store
+	hub := got(CreateHub(ctx, s))(t)
+	dry := func(edit func(*provision.Creation)) (bool, error) {
+		c := NewCreation(hub, "chip-1")
+		c.DryRun, c.Claim, c.MaxDevices, c.PerSecond = true, provision.ClaimOnce, 1, 1
+		if edit != nil {
+			edit(&c)
+		}
+		_, would, err := s.CreateDevice(ctx, c)
+		return would, err
+	}
+	refused := func(what string, edit func(*provision.Creation), want error) {
+		t.Helper()
+		_, err := dry(edit)
+		wantErr(t, what, err, want)
+	}
+	refused("not on the list", nil, provision.ErrNotClaimed)
+	refused("of another version", func(c *provision.Creation) { c.HubVersion++ }, provision.ErrHubChanged)
+	got(s.PutClaims(ctx, hub.ID, []string{"chip-1"}))(t)
+	for range 3 { // more than the rate has tokens
+		wantEqual(t, "would be created", got(dry(nil))(t), true)
+	}
+	_, err := s.Device(ctx, hub.ID, "chip-1")
+	wantErr(t, "after a dry run", err, provision.ErrNotFound)
+	wantEqual(t, "events", len(got(hubEvents(ctx, s, hub.ID))(t)), 1) // the hub's own
+	wantEqual(t, "the claim is used", got(allClaims(ctx, s, hub.ID, 10))(t)["chip-1"], false)
+	c := NewCreation(hub, "chip-1") // of which the one token is still there
+	c.Claim, c.MaxDevices, c.PerSecond = provision.ClaimOnce, 1, 1
+	_, created, err := s.CreateDevice(ctx, c)
+	must(t, err)
+	wantEqual(t, "created", created, true)
+	wantEqual(t, "known", got(dry(nil))(t), false)
+	refused("on a full hub", func(c *provision.Creation) {
+		c.Device = NewDevice(hub.ID, "chip-2")
+		c.Claim = provision.NoClaims
+	}, provision.ErrQuota)
+	must(t, deleteDevice(ctx, s, NewDevice(hub.ID, "chip-1")))
+	refused("used", nil, provision.ErrNotClaimed)
+}
+
 // testQuotaRace: of all who race for the last places, as many get in as there
 // are.
 func testQuotaRace(t *testing.T, f Fixture, o Options) {

@@ -132,6 +132,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture, o Options) {
 		"claims are paged":                   testClaimPages,
 		"claims are used once":               func(t *testing.T, f Fixture) { testClaimRace(t, f, o) },
 		"a hub has a quota":                  testQuota,
+		"a creation is tried":                testDryRun,
 		"the last places are raced for":      func(t *testing.T, f Fixture) { testQuotaRace(t, f, o) },
 		"a hub has a rate":                   testRate,
 		"a rate holds under races":           func(t *testing.T, f Fixture) { testRateRace(t, f, o) },

@@ -8,8 +8,9 @@
 -- KEYS[9] claims    ARGV[9] listed | once, if the name has to be claimed, else ''
 --                   ARGV[10] devices that the hub may have, 0 for any number
 --                   ARGV[11] creations that it may see in a second, 0 for any number
+--                   ARGV[12] 1 to do nothing, and not look at the rate
 -- Returns ok | exists, record | hub (gone, being deleted, or changed) | unclaimed,
--- used if it is on the list | quota | rate, microseconds until there is a token.
+-- used if it is on the list | quota, devices that there are | rate, microseconds until there is a token.
 local hub = redis.call('HMGET', KEYS[4], 'v', 'x', 'full')
 if hub[1] ~= ARGV[4] or hub[2] then return {'hub'} end
 local record = redis.call('GET', KEYS[5])
@@ -19,7 +20,11 @@ if ARGV[9] ~= '' then
   if not used then return {'unclaimed'} end
   if used == '1' and ARGV[9] == 'once' then return {'unclaimed', 'used'} end
 end
-if ARGV[10] ~= '0' and redis.call('ZCARD', KEYS[6]) >= tonumber(ARGV[10]) then return {'quota'} end
+if ARGV[10] ~= '0' then
+  local devices = redis.call('ZCARD', KEYS[6])
+  if devices >= tonumber(ARGV[10]) then return {'quota', string.format('%.0f', devices)} end
+end
+if ARGV[12] == '1' then return {'ok'} end
 if ARGV[11] ~= '0' then
   -- A bucket that holds the tokens of a second, kept as one number: the time at
   -- which it will be full again. A token moves it on by the time that one takes
