@@ -48,7 +48,8 @@ const (
 
 // Gate tells of the hubs in force; *provision.Gate is one.
 type Gate interface {
-	Hubs() []provision.Hub
+	// Attended are those that have lists or sources of them, among others.
+	Attended() []provision.Hub
 	Refresh(ctx context.Context, id provision.HubID) error
 }
 
@@ -155,7 +156,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		hubs := f.config.Gate.Hubs()
+		hubs := f.config.Gate.Attended()
 		for _, w := range f.ready(hubs) {
 			select {
 			case slots <- struct{}{}:

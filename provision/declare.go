@@ -29,7 +29,7 @@ func (g *Gate) declare(ctx context.Context, hubs []Hub) error {
 	all := slices.Clone(hubs)
 	for _, h := range g.hubs.all() {
 		if h.Declared == "" {
-			all = append(all, h.Hub)
+			all = append(all, *h.Hub)
 		}
 	}
 	if problems := CheckHubs(all); len(problems) > 0 {
@@ -75,10 +75,10 @@ func (g *Gate) prepare(ctx context.Context, h Hub) (*liveHub, error) {
 	if _, claimed := g.declared[h.ID]; claimed {
 		if live := g.hubs.id(h.ID); live != nil && live.Name == h.Name && live.Declared == h.Declared {
 			h.Version, h.Revocations, h.revoked = live.Version, live.Revocations, live.revoked
-			if reflect.DeepEqual(live.Hub, h) {
+			if reflect.DeepEqual(*live.Hub, h) {
 				return live, nil
 			}
-			return newLiveHub(h, live.learned, live.revoked)
+			return newCompiled(&h, live.learned, live.revoked)
 		}
 	}
 	if err := g.store.ClaimHub(ctx, h); err != nil {
@@ -93,11 +93,11 @@ func (g *Gate) prepare(ctx context.Context, h Hub) (*liveHub, error) {
 		return nil, fmt.Errorf("declare hub %s: %w", h.Name, err)
 	}
 	h.Version, h.Revocations = stored.Version, stored.Revocations
-	revoked, err := g.readRevoked(ctx, h)
+	revoked, err := g.readRevoked(ctx, &h, g.hubs.id(h.ID))
 	if err != nil {
 		return nil, err
 	}
-	return newLiveHub(h, learned, revoked)
+	return newCompiled(&h, learned, revoked)
 }
 
 // Hubs returns all hubs with the settings that are in force, by name.
@@ -105,10 +105,18 @@ func (g *Gate) Hubs() []Hub {
 	live := g.hubs.all()
 	hubs := make([]Hub, len(live))
 	for i, h := range live {
-		hubs[i] = h.Hub
+		hubs[i] = *h.Hub
 	}
 	return hubs
 }
+
+// Attended returns the hubs that need more than checks, in no order: those that
+// are being deleted, and those that have CRLs or sources of them. Unlike Hubs it
+// takes no time for all the others, and so can be asked every second.
+func (g *Gate) Attended() []Hub { return g.hubs.attendedHubs() }
+
+// HubCount is how many hubs there are.
+func (g *Gate) HubCount() int { return g.hubs.count() }
 
 // Hub returns the hub of that ID or name.
 func (g *Gate) Hub(idOrName string) (Hub, bool) {
@@ -116,7 +124,7 @@ func (g *Gate) Hub(idOrName string) (Hub, bool) {
 	if h == nil {
 		return Hub{}, false
 	}
-	return h.Hub, true
+	return *h.Hub, true
 }
 
 // Refresh puts in force here, at once, what the store has of a hub: whoever

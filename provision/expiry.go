@@ -2,9 +2,12 @@ package provision
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hubgate/hubgate/trust"
 )
 
 const (
@@ -55,12 +58,17 @@ func (e *expiry) run(ctx context.Context) error {
 func (e *expiry) warn(ctx context.Context, now time.Time) error {
 	due := make(map[int][]Event)
 	for _, h := range e.gate.hubs.all() {
-		for _, anchor := range h.bundle.Anchors() {
-			left := anchor.NotAfter.Sub(now)
+		for _, der := range h.Anchors {
+			outline, _ := trust.ReadOutline(der)
+			left := outline.NotAfter().Sub(now)
 			if left < 0 || left > expiryAhead {
 				continue // the devices that it does not admit any more tell of one that has expired
 			}
-			event := AnchorExpiring.OnHub(h.Hub, now)
+			anchor, err := x509.ParseCertificate(der)
+			if err != nil {
+				continue // which who compiles the hub tells of
+			}
+			event := AnchorExpiring.OnHub(*h.Hub, now)
 			event.Severity = SeverityError
 			event.Message = fmt.Sprintf("trust anchor expires in %d days: %s", int(left.Hours()/24), plain(anchor.Subject.String()))
 			partition := h.ID.Partition(e.gate.store.Partitions())

@@ -169,6 +169,7 @@ func (f *feed) unread() int {
 func (g *Gate) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.store.Watch(ctx, g.feed) })
+	group.Go(func() error { return g.survey.run(ctx, g) })
 	if g.warnings != nil {
 		e := &expiry{gate: g, store: g.warnings, owner: newID()}
 		group.Go(func() error { return e.run(ctx) })
@@ -232,6 +233,9 @@ func (g *Gate) catchUp(ctx context.Context) error {
 		})
 	}
 	_ = work.Wait() // the functions report through failed
+	if len(partitions) > 0 {
+		g.survey.due()
+	}
 	return errors.Join(errs...)
 }
 
@@ -244,17 +248,16 @@ func (g *Gate) loadPartition(ctx context.Context, partition int) error {
 	if err != nil {
 		return err
 	}
-	seen := make(map[HubID]struct{}, len(stored))
+	g.hubs.expect(len(stored) * g.store.Partitions()) // they are spread evenly
+	gone := g.hubs.storedIn(partition)
 	for _, h := range stored {
-		seen[h.ID] = struct{}{}
-		if _, err := g.install(ctx, h); err != nil {
+		delete(gone, h.ID)
+		if _, err := g.install(ctx, h, true); err != nil {
 			return err
 		}
 	}
-	for _, id := range g.hubs.storedIn(partition) {
-		if _, ok := seen[id]; !ok {
-			g.hubs.drop(id)
-		}
+	for id := range gone {
+		g.hubs.drop(id)
 	}
 	return nil
 }
@@ -278,7 +281,7 @@ func (g *Gate) reload(ctx context.Context, id HubID) (*liveHub, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.install(ctx, StoredHub{h, learned})
+	return g.install(ctx, StoredHub{&h, learned}, false)
 }
 
 // relearn reads again what a hub has learned.
@@ -290,7 +293,8 @@ func (g *Gate) relearn(ctx context.Context, id HubID) error {
 	}
 	learned, err := g.readLearned(ctx, id)
 	if err == nil {
-		_, err = g.install(ctx, StoredHub{live.Hub, learned})
+		same := *live.Hub
+		_, err = g.install(ctx, StoredHub{&same, learned}, false)
 	}
 	return err
 }
@@ -304,22 +308,27 @@ func (g *Gate) readLearned(ctx context.Context, id HubID) ([][]byte, error) {
 
 // install makes a hub that was read from the store live. A declared one lives
 // by its declaration; only what it has learned, and what is revoked on it, is the
-// store's. It returns nil if the hub is not to serve. The hub's lock is held.
-func (g *Gate) install(ctx context.Context, h StoredHub) (*liveHub, error) {
+// store's. One of many, which no check has needed here yet, is compiled when one does. It
+// returns nil if the hub is not to serve. The hub's lock is held.
+func (g *Gate) install(ctx context.Context, h StoredHub, ofMany bool) (*liveHub, error) {
+	known := g.hubs.id(h.ID)
 	if h.Declared != "" {
-		live := g.hubs.id(h.ID)
-		if live == nil { // declared to other processes only
+		if known == nil { // declared to other processes only
 			return nil, nil
 		}
-		declared := live.Hub
+		declared := *known.Hub
 		declared.Version, declared.Revocations = h.Version, h.Revocations
-		h.Hub = declared
+		h.Hub = &declared
 	}
-	revoked, err := g.readRevoked(ctx, h.Hub)
+	revoked, err := g.readRevoked(ctx, h.Hub, known)
 	if err != nil {
 		return nil, err
 	}
-	live, err := newLiveHub(h.Hub, h.Learned, revoked)
+	build := newCompiled
+	if ofMany && (known == nil || known.trusted() == nil) {
+		build = newLiveHub
+	}
+	live, err := build(h.Hub, h.Learned, revoked)
 	if err != nil {
 		// A record that this version cannot use.
 		g.hubs.drop(h.ID)

@@ -28,13 +28,13 @@ func (g *Gate) searchHub(ctx context.Context, c *Connection, f *Facts) *liveHub 
 	var h *liveHub
 	switch label, ok := g.label(c.SNI); {
 	case c.HubHint != "":
-		if h = g.hubs.find(c.HubHint); h == nil {
+		if h = g.usableNamed(ctx, c.HubHint); h == nil {
 			f.NoHub = Problem{HubUnknown, fmt.Sprintf("Envoy's configuration names hub %q, which does not exist", c.HubHint)}
 			return nil
 		}
 		f.HubFrom = "hint"
 	case ok:
-		if h = g.hubs.find(label); h == nil {
+		if h = g.usableNamed(ctx, label); h == nil {
 			f.NoHub = Problem{HubUnknown, fmt.Sprintf("SNI %q names hub %q, which does not exist", c.SNI, label)}
 			return nil
 		}
@@ -45,12 +45,13 @@ func (g *Gate) searchHub(ctx context.Context, c *Connection, f *Facts) *liveHub 
 		}
 		f.HubFrom = "issuer"
 	}
-	switch current, err := g.readThrough(ctx, h, f.Now); {
+	current, err := g.readThrough(ctx, h, f.Now)
+	switch current = g.usable(ctx, current); {
 	case err != nil:
 		f.NoHub = Problem{StoreUnavailable, err.Error()}
 		return nil
 	case current == nil:
-		f.NoHub = Problem{HubUnknown, fmt.Sprintf("hub %s was deleted", h.Name)}
+		f.NoHub = Problem{HubUnknown, fmt.Sprintf("hub %s was deleted, or cannot be used", h.Name)}
 		return nil
 	case current != h: // what was verified under the old anchors is void
 		h, f.Path, f.PathErr = current, trust.Path{}, nil
@@ -81,7 +82,7 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 		exhausted bool // the budget, before all were tried
 		learned   bool // a hub has a path through what it has learned only
 	)
-	candidates := g.hubs.candidates(f.Chain, f.Connection.Attested)
+	candidates := g.candidates(ctx, f)
 	for _, h := range candidates {
 		path, err := g.verify(ctx, h, f, &budget)
 		found := signer{h, vouched, path, err}
@@ -137,11 +138,57 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 	return nil
 }
 
+// candidates returns the hubs that may lead to the chain, all of them compiled.
+func (g *Gate) candidates(ctx context.Context, f *Facts) []*liveHub {
+	for {
+		found, open := g.hubs.candidates(f.Chain, f.Connection.Attested)
+		if len(open) == 0 {
+			return found
+		}
+		for _, h := range open {
+			g.usable(ctx, h)
+		}
+	}
+}
+
+// usableNamed returns the hub of that ID or name, compiled; nil if there is none
+// that can be used.
+func (g *Gate) usableNamed(ctx context.Context, idOrName string) *liveHub {
+	return g.usable(ctx, g.hubs.find(idOrName))
+}
+
+// usable compiles what the hub trusts. It returns nil, and the hub is dropped,
+// if that cannot be.
+func (g *Gate) usable(ctx context.Context, h *liveHub) *liveHub {
+	if h == nil || h.trusted() != nil {
+		return h
+	}
+	h.compiling.Lock()
+	defer h.compiling.Unlock()
+	if h.trusted() != nil {
+		return h
+	}
+	t, err := h.compile()
+	if err != nil {
+		g.reject(ctx, h, err)
+		return nil
+	}
+	g.hubs.settle(h, t)
+	return h
+}
+
+// reject drops a hub whose record this version cannot use.
+func (g *Gate) reject(ctx context.Context, h *liveHub, err error) {
+	if g.hubs.dropThis(h) {
+		g.log.ErrorContext(ctx, "hub cannot be used", "hub", h.Name, "error", err)
+	}
+}
+
 // noAnchors trusts nothing; it tells what a chain that no hub knows lacks.
 var noAnchors, _ = trust.NewBundle(nil, nil)
 
 func (g *Gate) verify(ctx context.Context, h *liveHub, f *Facts, budget *trust.Budget) (trust.Path, error) {
-	path, result, err := g.verdicts.Verify(ctx, h.bundle, f.Chain, trust.Options{
+	path, result, err := g.verdicts.Verify(ctx, h.trusted().Bundle, f.Chain, trust.Options{
 		Now: f.Now, Attested: f.Connection.Attested, Budget: budget,
 	})
 	g.metrics.verdicts.WithLabelValues(result.String()).Inc()

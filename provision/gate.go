@@ -91,6 +91,7 @@ type Gate struct {
 	verdicts *trust.Cache
 	seen     *recognition
 	feed     *feed
+	survey   survey
 	sessions Tracker
 	lines    *decisionLines
 	denials  *denials // nil: none are told
@@ -166,6 +167,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		hook:     c.Hook,
 		warnings: c.Warnings,
 		lines:    newDecisionLines(c.LogAll),
+		survey:   newSurvey(),
 		feed:     newFeed(devices, c.Store.Partitions(), c.Changes),
 		hubLocks: make([]sync.Mutex, c.Store.Partitions()),
 
@@ -299,7 +301,7 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 		g.remember(m, f, h, generation)
 	}
 	if h != nil {
-		f.Hub, f.Rules = &h.Hub, h.rules
+		f.Hub, f.Rules = h.Hub, h.rules
 	}
 	return f, h
 }
@@ -315,7 +317,7 @@ func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
 	}
 	h := g.findHub(ctx, c, f)
 	if h != nil && f.PathErr != nil {
-		f.Identity = identifyAlone(f, &h.Hub)
+		f.Identity = identifyAlone(f, h.Hub)
 		f.learned = f.Identity != nil
 	}
 	return h

@@ -83,12 +83,12 @@ func (g *Gate) findInsecure(ctx context.Context, f *Facts) *liveHub {
 		label, name = "", c.Credentials.User
 	}
 	f.UserDevice, f.HubFrom = name, "user name"
-	h := g.hubs.find(label)
+	h := g.usableNamed(ctx, label)
 	switch {
 	case c.HubHint != "":
 		named := h
 		f.HubFrom = "hint"
-		if h = g.hubs.find(c.HubHint); h == nil {
+		if h = g.usableNamed(ctx, c.HubHint); h == nil {
 			f.NoHub = Problem{HubUnknown, fmt.Sprintf("Envoy's configuration names hub %q, which does not exist", c.HubHint)}
 		} else if label != "" && named != h {
 			f.NoHub = Problem{InsecureNotAllowed, fmt.Sprintf("the user name names hub %q, which is not the listener's", label)}

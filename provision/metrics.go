@@ -2,6 +2,8 @@ package provision
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,6 +133,24 @@ func (m *metrics) hubLabel(name string) string {
 	return name
 }
 
+// labelled returns the hubs that have a label of their own, and gives it to hubs
+// that may have one.
+func (g *Gate) labelled() []*liveHub {
+	names, full := g.metrics.labelNames()
+	if full {
+		return g.hubs.named(names)
+	}
+	return slices.DeleteFunc(g.hubs.all(), func(h *liveHub) bool { return g.metrics.hubLabel(h.Name) != h.Name })
+}
+
+// labelNames returns the hub names that are label values, and whether there can be no
+// others.
+func (m *metrics) labelNames() (names []string, full bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.labels)), len(m.labels) >= maxHubLabels
+}
+
 // storeOutcome is the label of a store operation's result. What the store
 // answered on purpose is "ok", even if the answer is no.
 func storeOutcome(err error) string {
@@ -170,14 +190,17 @@ func (anchorExpiry) Describe(ch chan<- *prometheus.Desc) { ch <- anchorExpiryDes
 
 // Collect implements prometheus.Collector.
 func (a anchorExpiry) Collect(ch chan<- prometheus.Metric) {
-	for _, h := range a.gate.hubs.all() {
-		label := a.gate.metrics.hubLabel(h.Name)
-		if label != h.Name {
-			continue
-		}
-		for _, anchor := range h.bundle.Anchors() {
+	for _, h := range a.gate.labelled() {
+		told := make(map[trust.Fingerprint]struct{})
+		for _, der := range h.Anchors {
+			print := trust.FingerprintOfDER(der)
+			outline, ok := trust.ReadOutline(der)
+			if _, twice := told[print]; twice || !ok {
+				continue
+			}
+			told[print] = struct{}{}
 			ch <- prometheus.MustNewConstMetric(anchorExpiryDesc, prometheus.GaugeValue,
-				float64(anchor.NotAfter.Unix()), label, trust.FingerprintOf(anchor).String())
+				float64(outline.NotAfter().Unix()), h.Name, print.String())
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (g *Gate) CurrentHub(ctx context.Context, id HubID) (*Hub, error) {
 	if h == nil || err != nil {
 		return nil, err
 	}
-	return &h.Hub, nil
+	return h.Hub, nil
 }
 
 // CurrentDevice returns the hub's device of that name as it is now, nil if the

@@ -196,7 +196,7 @@ func (g *Gate) remember(m *mark, f *Facts, h *liveHub, generation uint64) {
 		r.directory = generation
 	}
 	if h != nil && f.PathErr == nil && f.ChainErr == nil {
-		r.facts.Identity = identify(f.Path, &h.Hub)
+		r.facts.Identity = identify(f.Path, h.Hub)
 		r.facts.Connection.Leaf = f.Path.Leaf().Raw // which the verdict keeps anyway
 		r.from, r.until = f.Path.Valid()
 		r.facts.learned = len(h.unknown(f.Path)) == 0

@@ -87,11 +87,12 @@ func (h Hub) Lists() []List {
 	return all
 }
 
-// readRevoked reads what is revoked on a hub, unless what is in force here is
-// that already. Lists that are known are not read again.
-func (g *Gate) readRevoked(ctx context.Context, h Hub) (*revoked, error) {
+// readRevoked reads what is revoked on a hub, unless what is in force on live, the
+// hub as it is here, nil if it is not, is that already. Lists that are known are
+// not read again.
+func (g *Gate) readRevoked(ctx context.Context, h *Hub, live *liveHub) (*revoked, error) {
 	var known *revoked
-	if live := g.hubs.id(h.ID); live != nil {
+	if live != nil {
 		if known = live.revoked; live.Revocations == h.Revocations {
 			return known, nil
 		}

@@ -24,17 +24,14 @@ type admissionRule struct {
 
 // NewRules compiles a hub's policy.
 func NewRules(h Hub) (*Rules, error) {
-	r := &Rules{keys: h.Policy.Full().Keys, groups: make(map[trust.KeyHash]string)}
-	for _, der := range h.Anchors {
-		facts, ok := h.AnchorFacts[trust.FingerprintOfDER(der)]
-		if !ok || facts.Group == "" {
-			continue
+	r := &Rules{keys: h.Policy.Full().Keys}
+	for _, facts := range h.AnchorFacts {
+		if facts.Group != "" { // as few hubs have; the others' anchors need no look
+			if err := r.readGroups(h); err != nil {
+				return nil, err
+			}
+			break
 		}
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("trust anchors: %w", err)
-		}
-		r.groups[trust.KeyHashOf(c)] = facts.Group
 	}
 	for i, rule := range h.Policy.Admission {
 		name, err := compileNamePattern(rule.NamePattern)
@@ -44,6 +41,22 @@ func NewRules(h Hub) (*Rules, error) {
 		r.admission = append(r.admission, admissionRule{rule, name})
 	}
 	return r, nil
+}
+
+func (r *Rules) readGroups(h Hub) error {
+	r.groups = make(map[trust.KeyHash]string)
+	for _, der := range h.Anchors {
+		facts, ok := h.AnchorFacts[trust.FingerprintOfDER(der)]
+		if !ok || facts.Group == "" {
+			continue
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("trust anchors: %w", err)
+		}
+		r.groups[trust.KeyHashOf(c)] = facts.Group
+	}
+	return nil
 }
 
 // fits reports whether a rule is for devices of that anchor. One that is for an

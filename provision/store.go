@@ -95,7 +95,7 @@ type Store interface {
 // StoredHub is a hub's record, and what else checks need of what the store has
 // of it.
 type StoredHub struct {
-	Hub
+	*Hub
 	Learned [][]byte // as Store.Learned returns it
 }
 

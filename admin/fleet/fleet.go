@@ -22,6 +22,8 @@ import (
 type Gate interface {
 	// Hubs are all hubs, by name.
 	Hubs() []provision.Hub
+	// Attended are those that are being deleted, among others.
+	Attended() []provision.Hub
 	// Hub finds one by ID or name.
 	Hub(idOrName string) (provision.Hub, bool)
 	// Refresh puts in force what the store has of a hub.
@@ -103,7 +105,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		for _, h := range f.gate.Hubs() {
+		for _, h := range f.gate.Attended() {
 			if !h.Deleting {
 				continue
 			}

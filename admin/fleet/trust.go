@@ -201,7 +201,7 @@ func (f *Fleet) otherHubs(ctx context.Context, but provision.HubID) ([]provision
 			defer mu.Unlock()
 			for _, h := range hubs {
 				if h.Declared == "" && h.ID != but {
-					others = append(others, h.Hub)
+					others = append(others, *h.Hub)
 				}
 			}
 			return nil

@@ -121,7 +121,7 @@ func (o *offlineHubs) load(ctx context.Context, s *store) error {
 		}
 		for _, h := range hubs {
 			if _, ok := o.Gate.Hub(h.ID.String()); !ok {
-				o.others = append(o.others, h.Hub)
+				o.others = append(o.others, *h.Hub)
 			}
 		}
 	}

@@ -406,7 +406,7 @@ func (s *server) followReadiness(ctx context.Context) error {
 			s.authz.SetReady(ready)
 			switch {
 			case ready:
-				s.log.Info("ready", "hubs", len(s.gate.Hubs()), "store", s.store.name)
+				s.log.Info("ready", "hubs", s.gate.HubCount(), "store", s.store.name)
 			case !errors.Is(err, errDraining):
 				s.log.Warn("not ready", "reason", err.Error())
 			}

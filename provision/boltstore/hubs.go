@@ -56,13 +56,14 @@ func (s *Store) HubByName(ctx context.Context, name string) (hub provision.Hub, 
 // Hubs returns the hubs of one partition.
 func (s *Store) Hubs(ctx context.Context, partition int) (hubs []provision.StoredHub, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		learnings := tx.Bucket(bucketLearned)
 		return scan(tx.Bucket(bucketHubs), partitionKey(partition), nil, func(_, v []byte) (bool, error) {
 			hub, err := record.DecodeHub(v)
 			if err != nil {
 				return false, err
 			}
-			learned, err := learnedBy(tx, hub.ID)
-			hubs = append(hubs, provision.StoredHub{Hub: hub, Learned: learned})
+			learned, err := learnedBy(learnings, hub.ID)
+			hubs = append(hubs, provision.StoredHub{Hub: &hub, Learned: learned})
 			return true, err
 		})
 	})
@@ -72,14 +73,14 @@ func (s *Store) Hubs(ctx context.Context, partition int) (hubs []provision.Store
 // Learned returns the intermediates that the hub has learned.
 func (s *Store) Learned(ctx context.Context, hub provision.HubID) (learned [][]byte, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		learned, err = learnedBy(tx, hub)
+		learned, err = learnedBy(tx.Bucket(bucketLearned), hub)
 		return err
 	})
 	return learned, err
 }
 
-func learnedBy(tx *bbolt.Tx, hub provision.HubID) (learned [][]byte, err error) {
-	err = scan(tx.Bucket(bucketLearned), hub.UUID[:], nil, func(_, der []byte) (bool, error) {
+func learnedBy(b *bbolt.Bucket, hub provision.HubID) (learned [][]byte, err error) {
+	err = scan(b, hub.UUID[:], nil, func(_, der []byte) (bool, error) {
 		learned = append(learned, bytes.Clone(der))
 		return true, nil
 	})

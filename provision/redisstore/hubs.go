@@ -94,7 +94,7 @@ func (s *Store) Hubs(ctx context.Context, number int) ([]provision.StoredHub, er
 		if err != nil {
 			return nil, err
 		}
-		hubs = append(hubs, provision.StoredHub{Hub: h, Learned: ders(learned[i])})
+		hubs = append(hubs, provision.StoredHub{Hub: &h, Learned: ders(learned[i])})
 	}
 	return hubs, nil
 }

@@ -83,7 +83,8 @@ func testHubsByPartition(t *testing.T, f Fixture) {
 	ctx, s := testContextOf(t), f.Store
 	want := map[provision.HubID]provision.StoredHub{}
 	for i := range 20 {
-		h := provision.StoredHub{Hub: got(CreateHub(ctx, s))(t)}
+		created := got(CreateHub(ctx, s))(t)
+		h := provision.StoredHub{Hub: &created}
 		if i%2 == 0 {
 			h.Learned = [][]byte{fakeDER(fmt.Sprint("learned by hub ", i))}
 			must(t, s.Learn(ctx, h.ID, h.Learned))
@@ -92,7 +93,7 @@ func testHubsByPartition(t *testing.T, f Fixture) {
 	}
 	declared := provision.Hub{ID: provision.NewHubID(), Name: NewHub().Name, Declared: "hubs.yaml"}
 	must(t, s.ClaimHub(ctx, declared))
-	want[declared.ID] = provision.StoredHub{Hub: declared}
+	want[declared.ID] = provision.StoredHub{Hub: &declared}
 	seen := map[provision.HubID]provision.StoredHub{}
 	for p := range s.Partitions() {
 		for _, h := range got(s.Hubs(ctx, p))(t) {
