@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +63,25 @@ func TestApproval(t *testing.T) {
 		if _, err := r.fleet.ApproveKey(t.Context(), operator, "factory", "SN-2", keyOf(third)); code(err) != string(fleet.Conflict) {
 			t.Errorf("a device that never connected: %v", err)
 		}
+
+		// A custom certificate is the one key: another that is approved would not count.
+		r.admits(first, provision.DeviceKeyChanged)
+		eventually(t, "its key waits", func() bool {
+			d := must(r.store.Device(t.Context(), h.ID, "SN-1"))(t)
+			return d.PendingKey == keyOf(first)
+		})
+		r.set(h, fleet.HubChange{Policy: &fleet.PolicyChange{CustomCertificates: ptr(true)}})
+		own := must(root(t, "Anybody").Leaf("SN-1"))(t)
+		must(r.fleet.SetCustomCertificate(t.Context(), operator, "factory", "SN-1", pem(own.Certificate)))(t)
+		pending(trust.KeyHash{})
+		_, err := r.fleet.ApproveKey(t.Context(), operator, "factory", "SN-1", keyOf(first))
+		if code(err) != string(fleet.Conflict) || !strings.Contains(err.Error(), "`hubgate device certificate remove`") {
+			t.Errorf("a device with a custom certificate: %v", err)
+		}
+		if err := r.fleet.RemoveCustomCertificate(t.Context(), operator, "factory", "SN-1"); err != nil {
+			t.Fatal(err)
+		}
+		must(r.fleet.ApproveKey(t.Context(), operator, "factory", "SN-1", keyOf(first)))(t)
 	})
 }
 

@@ -73,9 +73,13 @@ func (f *Fleet) setCustom(ctx context.Context, d provision.Device, custom *provi
 
 // changeCustom gives a device another custom certificate, or none, and ends its
 // connections: of those that an Envoy told of anew, after a restart, it need not
-// be known what they came with.
+// be known what they came with. No key waits for approval beside one; the device
+// brings it again when that is removed.
 func changeCustom(d *provision.Device, custom *provision.CustomCertificate, now time.Time) {
 	d.Custom = custom
+	if custom != nil {
+		d.PendingKey = trust.KeyHash{}
+	}
 	if d.SessionsEndBefore.Before(now) {
 		d.SessionsEndBefore = now
 	}

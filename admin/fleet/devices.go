@@ -309,8 +309,8 @@ func (f *Fleet) deviceToChange(ctx context.Context, p access.Principal, hub, idO
 }
 
 // ApproveKey makes a key the one that a device is let in with where its hub's
-// policy asks for approval. The device need not have come with it yet. It takes
-// an Operator.
+// policy asks for approval. The device need not have come with it yet; one with a
+// custom certificate has no use for it. It takes an Operator.
 func (f *Fleet) ApproveKey(ctx context.Context, p access.Principal, hub, idOrName string, key trust.KeyHash) (_ Device, err error) {
 	a := f.act(p, provision.KeyApproved)
 	defer a.end(ctx, &err)
@@ -326,6 +326,8 @@ func (f *Fleet) ApproveKey(ctx context.Context, p access.Principal, hub, idOrNam
 		Change: func(d *provision.Device) error {
 			before = *d
 			switch {
+			case d.Custom != nil:
+				return conflict(Conflict, "device %q has a custom certificate, and no other key lets it in: remove that first, with `hubgate device certificate remove`", d.Name)
 			case !d.Bound():
 				return conflict(Conflict, "device %q has not connected: its first connection gives it its key", d.Name)
 			case d.CurrentKey == key:

@@ -232,7 +232,11 @@ that the device last came with, which ` + "`hubgate device show`" + ` tells.`,
 					if err != nil {
 						return err
 					}
-					if key = d.PendingKey; key == "" {
+					switch key = d.PendingKey; {
+					case key != "":
+					case d.CustomCertificate != nil:
+						return fmt.Errorf("device %s has a custom certificate, and no other key lets it in: remove that first, with `hubgate device certificate remove %s %s`", d.Name, args[0], d.Name)
+					default:
 						return fmt.Errorf("no key of device %s waits for approval", d.Name)
 					}
 				}

@@ -217,6 +217,12 @@ func certificateByHand(t *testing.T, s *site) {
 			t.Errorf("%s printed\n%s", what, out)
 		}
 	}
+	for _, key := range [][]string{nil, {"--key", strings.Repeat("ab", 32)}} {
+		got := s.hubgate(append([]string{"device", "approve", "plant", "SN-0001"}, key...)...)
+		if got.code == exitOK || !strings.Contains(got.err, "`hubgate device certificate remove") {
+			t.Errorf("%+v", got)
+		}
+	}
 	for range 2 {
 		s.hubgate("device", "certificate", "remove", "plant", "SN-0001").ok(t)
 	}
