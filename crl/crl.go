@@ -41,9 +41,6 @@ const (
 	soonest = 30 * time.Second
 	// timeout bounds the reading of one source.
 	timeout = 30 * time.Second
-	// readers bounds the sources that are read at once, each of which may take
-	// tens of megabytes.
-	readers = 4
 )
 
 // Gate tells of the hubs in force; *provision.Gate is one.
@@ -89,22 +86,10 @@ type Fetcher struct {
 	fetched *prometheus.CounterVec
 	due     *dueMetric
 
-	mu      sync.Mutex
-	sources map[source]*state
+	mu    sync.Mutex
+	turns turns
+
 	overdue map[overdue]struct{} // what was told of
-}
-
-// source is where one hub's lists come from.
-type source struct {
-	hub  provision.HubID
-	text string
-}
-
-// state is what is known of a source.
-type state struct {
-	next    time.Time // when it is asked again
-	working bool
-	failure string // what was told last, "" after a success
 }
 
 // overdue is a list of which the next is due.
@@ -137,7 +122,8 @@ func New(c Config) (*Fetcher, error) {
 			Help: "Readings of sources of certificate revocation lists, by result: new, unchanged, failed.",
 		}, []string{"result"}),
 		due:     newDueMetric(),
-		sources: make(map[source]*state), overdue: make(map[overdue]struct{}),
+		turns:   turns{hubs: make(map[provision.HubID]*turn)},
+		overdue: make(map[overdue]struct{}),
 	}
 	for _, result := range []string{"new", "unchanged", "failed"} {
 		f.fetched.WithLabelValues(result)
@@ -152,73 +138,52 @@ func New(c Config) (*Fetcher, error) {
 func (f *Fetcher) Run(ctx context.Context) error {
 	var working sync.WaitGroup
 	defer working.Wait()
-	slots := make(chan struct{}, readers)
+	working.Go(func() { f.watch(ctx) })
+	ended := make(chan struct{}, 1) // a reading, since it was last looked
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
 		hubs := f.config.Gate.Attended()
-		for _, w := range f.ready(hubs) {
+		f.keep(hubs)
+		for again := true; again; {
+			for w, ok := f.begin(hubs); ok; w, ok = f.begin(hubs) {
+				working.Go(func() {
+					f.fetch(ctx, w)
+					select {
+					case ended <- struct{}{}:
+					default:
+					}
+				})
+			}
 			select {
-			case slots <- struct{}{}:
 			case <-ctx.Done():
 				return ctx.Err()
+			case <-ended:
+			case <-tick.C:
+				again = false
 			}
-			working.Go(func() {
-				defer func() { <-slots }()
-				f.fetch(ctx, w.hub, w.source)
-			})
-		}
-		f.watch(ctx, hubs)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
 		}
 	}
 }
 
-// work is a source to ask.
-type work struct {
-	hub    provision.Hub
-	source source
-}
-
-// ready returns the sources that are to be asked now, and forgets those that are
-// no longer any.
-func (f *Fetcher) ready(hubs []provision.Hub) []work {
+func (f *Fetcher) keep(hubs []provision.Hub) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.now()
-	configured := make(map[source]struct{})
-	var all []work
-	for _, h := range hubs {
-		for _, text := range h.CRLSources {
-			s := source{h.ID, text}
-			configured[s] = struct{}{}
-			known := f.sources[s]
-			if known == nil {
-				known = new(state)
-				f.sources[s] = known
-			}
-			if !known.working && !now.Before(known.next) {
-				known.working = true
-				all = append(all, work{h, s})
-			}
-		}
-	}
-	for s := range f.sources {
-		if _, ok := configured[s]; !ok {
-			delete(f.sources, s)
-		}
-	}
-	return all
+	f.turns.keep(hubs)
+}
+
+func (f *Fetcher) begin(hubs []provision.Hub) (work, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.turns.begin(hubs, f.now())
 }
 
 // fetch reads a source and stores what it gave.
-func (f *Fetcher) fetch(ctx context.Context, h provision.Hub, s source) {
+func (f *Fetcher) fetch(ctx context.Context, w work) {
+	h := w.hub
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	list, isNew, err := f.take(ctx, h, s.text)
+	list, isNew, err := f.take(ctx, h, w.source)
 	if err != nil && ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return // the process ends
 	}
@@ -228,17 +193,17 @@ func (f *Fetcher) fetch(ctx context.Context, h provision.Hub, s source) {
 		result = "failed"
 	case isNew:
 		result = "new"
-		f.log.InfoContext(ctx, "a certificate revocation list is in force", "hub", h.Name, "hub_id", h.ID.String(), "source", s.text,
+		f.log.InfoContext(ctx, "a certificate revocation list is in force", "hub", h.Name, "hub_id", h.ID.String(), "source", w.source,
 			"issuer", list.Name.String(), "number", list.Number.String(), "entries", len(list.Revoked), "next_update", list.NextUpdate)
 	}
 	f.fetched.WithLabelValues(result).Inc()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known := f.sources[s]
+	known := f.turns.end(w)
 	if known == nil {
 		return // it is no source any more
 	}
-	known.working, known.next = false, f.now().Add(f.pause(list, err))
+	known.next = f.now().Add(f.pause(list, err))
 	if err == nil {
 		known.failure = ""
 		return
@@ -247,8 +212,8 @@ func (f *Fetcher) fetch(ctx context.Context, h provision.Hub, s source) {
 		return
 	}
 	known.failure = err.Error()
-	f.log.WarnContext(ctx, "a certificate revocation list could not be had", "hub", h.Name, "hub_id", h.ID.String(), "source", s.text, "error", err)
-	f.tell(ctx, h, provision.ReasonCRLUnavailable, fmt.Sprintf("no certificate revocation list could be had from %s", s.text))
+	f.log.WarnContext(ctx, "a certificate revocation list could not be had", "hub", h.Name, "hub_id", h.ID.String(), "source", w.source, "error", err)
+	f.tell(ctx, h, provision.ReasonCRLUnavailable, fmt.Sprintf("no certificate revocation list could be had from %s", w.source))
 }
 
 // take reads a source and stores its list, if that says anything new.
@@ -295,8 +260,22 @@ func (f *Fetcher) pause(list *trust.CRL, err error) time.Duration {
 	return p - time.Duration(rand.Int64N(int64(p)/8+1))
 }
 
-// watch tells of lists of which the next is due, and measures when that is.
-func (f *Fetcher) watch(ctx context.Context, hubs []provision.Hub) {
+// watch looks at the lists that hubs have until the context ends.
+func (f *Fetcher) watch(ctx context.Context) {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		f.check(ctx, f.config.Gate.Attended())
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// check tells of lists of which the next is due, and measures when that is.
+func (f *Fetcher) check(ctx context.Context, hubs []provision.Hub) {
 	now := f.now()
 	var measured []due
 	there := make(map[overdue]struct{})

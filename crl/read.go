@@ -24,6 +24,11 @@ import (
 // than in DER.
 const maxBytes = 2 * trust.MaxCRLBytes
 
+// silence is how long an address may leave a question unanswered at each step: to
+// connect, to agree on TLS, to begin with what it has. One that says nothing is not
+// to keep a reader for as long as a large list may take.
+const silence = 5 * time.Second
+
 // maxRedirects bounds how often an address leads to another.
 const maxRedirects = 3
 
@@ -43,10 +48,10 @@ func newReader(networks []netip.Prefix) *reader {
 }
 
 func newClient(proxy func(*http.Request) (*url.URL, error), control func(network, address string, c syscall.RawConn) error) *http.Client {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: control}
+	dialer := &net.Dialer{Timeout: silence, Control: control}
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy: proxy, DialContext: dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second,
+			Proxy: proxy, DialContext: dialer.DialContext, TLSHandshakeTimeout: silence, ResponseHeaderTimeout: silence,
 			MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true, ForceAttemptHTTP2: true,
 		},
 		CheckRedirect: func(request *http.Request, via []*http.Request) error {
