@@ -71,6 +71,10 @@ func TestCustomCertificates(t *testing.T) {
 		_, text := r.send(request, lines)
 		return text
 	}
+	if text := imported(lines); !strings.Contains(text, `"refused":1`) {
+		t.Errorf("imported where none is taken: %s", text)
+	}
+	r.want(200, "", "PATCH", "/v1/hubs/other", `{"policy":{"custom_certificates":true}}`, nil)
 	for _, want := range []string{`"created":1`, `"unchanged":1`} {
 		if text := imported(lines); !strings.Contains(text, want) {
 			t.Errorf("imported: %s, want %s", text, want)
@@ -82,6 +86,12 @@ func TestCustomCertificates(t *testing.T) {
 	}
 	if text := imported(strings.ReplaceAll(lines, "SN-1", "SN-3")); !strings.Contains(text, `"refused":1`) {
 		t.Errorf("another name's was imported: %s", text)
+	}
+
+	// What was replaced or removed since is not brought back by an old export.
+	r.want(204, "", "DELETE", "/v1/hubs/other/devices/SN-1/certificate", nil, nil)
+	if text := imported(lines); !strings.Contains(text, `"refused":1`) || !strings.Contains(text, "device certificate set") {
+		t.Errorf("imported once more: %s", text)
 	}
 
 	var v Revocation

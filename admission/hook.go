@@ -133,7 +133,7 @@ func flightKey(hook string, q provision.HookQuestion) string {
 }
 
 func (h *Hooks) ask(ctx context.Context, hook string, q provision.HookQuestion) (provision.HookAnswer, error) {
-	release, err := h.slots.take(ctx, hook)
+	release, err := h.slots.take(ctx, q.Hub.String()+hook)
 	if err != nil {
 		return provision.HookAnswer{}, err
 	}

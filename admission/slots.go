@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// slots bounds how many questions each hook has before it at a time.
+// slots bounds how many questions of a hub each of its hooks has before it at a
+// time.
 type slots struct {
 	most int
 	mu   sync.Mutex
@@ -19,7 +20,7 @@ type slot struct {
 
 func newSlots(most int) slots { return slots{most: most, of: make(map[string]*slot)} }
 
-// take waits for a slot of that hook. It is given back with release.
+// take waits for a slot of that hub and hook. It is given back with release.
 func (s *slots) take(ctx context.Context, hook string) (release func(), err error) {
 	s.mu.Lock()
 	of := s.of[hook]

@@ -20,7 +20,7 @@ import (
 // First connections come in crowds, and so do known devices after a restart: what
 // the last one on the hub was is what the next one is taken for.
 func (g *Gate) presumeNew(f *Facts, h *liveHub, d Decision) bool {
-	if f.Connection.DryRun || !g.store.Remote() || h.knew.Load() {
+	if f.Connection.DryRun || !g.store.Remote() || h.knew.Load() || g.creating.full() {
 		return false
 	}
 	if _, cached := g.devices.get(d.Device, f.Now, g.outage); cached {
@@ -36,7 +36,7 @@ func (g *Gate) presumeNew(f *Facts, h *liveHub, d Decision) bool {
 // that the check has to be decided anew.
 func (g *Gate) create(ctx context.Context, f *Facts, d Decision, id string) (Decision, bool) {
 	if !g.creating.enter() {
-		return crowded(d), false
+		return crowded(d, "a quarter of what authz.max_in_flight allows are first connections"), false
 	}
 	defer g.creating.leave()
 	device := newDevice(f.Hub.ID, d.DeviceName, f.Path, f.Connection.Source, f.Now)

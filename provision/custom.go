@@ -19,10 +19,17 @@ type CustomCertificate struct {
 	Expires time.Time
 }
 
+// MaxCustomCertificate bounds a custom certificate, in bytes of DER: it is part of
+// its device's record, which caches keep.
+const MaxCustomCertificate = 4 << 10
+
 // ReadCustomCertificate reads a certificate (DER) that is to be a device's: it has
 // to be one that a device of that name could connect with, now or, with a zero
 // time, at some time.
 func ReadCustomCertificate(der []byte, name string, unicode bool, now time.Time) (*CustomCertificate, error) {
+	if len(der) > MaxCustomCertificate {
+		return nil, fmt.Errorf("it has %d bytes, more than %d", len(der), MaxCustomCertificate)
+	}
 	chain, err := trust.ParseChain(der, nil)
 	if err != nil {
 		return nil, err
@@ -94,10 +101,12 @@ func customDevice(f *Facts) finding {
 
 // foreignTo reports whether the device's custom certificate, or that it has none,
 // rules out the chain that the session came with.
-func (s Session) foreignTo(d *Device) bool {
+func (s Session) foreignTo(d *Device, h *Hub) bool {
 	switch {
-	case !s.Secret.IsZero(), len(s.Certificates) == 0: // no chain, or nobody knows which
+	case !s.Secret.IsZero(): // it had no chain
 		return false
+	case len(s.Certificates) == 0: // nobody knows which it had
+		return d.Custom != nil && !h.Policy.CustomCertificates
 	case d.Custom == nil:
 		return s.Custom
 	}

@@ -192,18 +192,63 @@ func TestMustEndWithCustomCertificates(t *testing.T) {
 		"taken away":                  {byCustom, bound, false, provision.EndCustomChanged},
 		"the policy is off":           {byCustom, provision.Device{Custom: own}, true, provision.EndCustomChanged},
 		"by the anchor before it":     {byAnchor, provision.Device{Anchor: anchor, Custom: own}, false, provision.EndCustomChanged},
-		"by the anchor with its key":  {provision.Session{Certificates: ids(key, trust.RevocationID{7})}, provision.Device{Anchor: anchor, Custom: own}, true, ""},
-		"by an anchor that is gone":   {provision.Session{Certificates: ids(key, trust.RevocationID{7})}, provision.Device{Anchor: trust.KeyHash{9}, Custom: own}, false, provision.EndAnchorRemoved},
+		"by the anchor with its key":  {provision.Session{Anchor: anchor, Certificates: ids(key, trust.RevocationID{7})}, provision.Device{Custom: own}, true, ""},
+		"by an anchor that is gone":   {provision.Session{Anchor: trust.KeyHash{9}, Certificates: ids(key, trust.RevocationID{7})}, provision.Device{Anchor: anchor, Custom: own}, false, provision.EndAnchorRemoved},
+		"by an anchor of before":      {provision.Session{Anchor: trust.KeyHash{9}, Certificates: ids(other)}, bound, false, provision.EndAnchorRemoved},
 		"nobody knows how it came":    {provision.Session{}, provision.Device{Custom: own}, false, ""},
 		"by the anchor, none is set":  {byAnchor, bound, false, ""},
 		"disabled":                    {byCustom, provision.Device{Custom: own, Disabled: true}, false, provision.EndDeviceDisabled},
 		"by a secret, without TLS":    {provision.Session{Secret: provision.SecretMark{1}}, provision.Device{Custom: own, AllowInsecure: true, Secret: provision.SecretHash{1}}, false, ""},
 		"its end was ordered":         {byCustom, provision.Device{Custom: own, SessionsEndBefore: time.Now()}, false, provision.EndOrdered},
-		"created anew, not connected": {byCustom, provision.Device{}, false, provision.EndCustomChanged},
+		"created anew, not connected": {byCustom, provision.Device{}, false, provision.EndDeviceGone},
+		"nobody knows, policy off":    {provision.Session{}, provision.Device{Custom: own}, true, provision.EndCustomChanged},
 	} {
 		hub := &provision.Hub{Anchors: [][]byte{vendor.Certificate.Raw}, Policy: provision.Policy{CustomCertificates: !tt.off}}
 		if got := provision.MustEnd(tt.session, hub, &tt.device, time.Now()); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}
+}
+
+// TestCustomCertificateLeavesNothing: whatever its chain leads to, it does not
+// become the device's key.
+func TestCustomCertificateLeavesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	vendor := root(t, "Vendor")
+	hub := r.hub("factory", anchors(vendor.Certificate), func(h *provision.Hub) {
+		h.Policy.CustomCertificates, h.Policy.Keys = true, provision.PinKeys
+	})
+	factory, own := leaf(t, vendor, "SN-1"), leaf(t, vendor, "SN-1")
+	r.byHand(hub, "SN-1")
+	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = customOf(t, own.Certificate) })
+	r.becomes(over(own), provision.DeviceKnown)
+	r.becomes(over(factory), provision.DeviceKeyChanged)
+	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = nil })
+	r.becomes(over(factory), provision.DeviceKnown)
+	r.expect(over(own), provision.DeviceKeyChanged)
+}
+
+// TestCustomCertificateAmongStrangers: a device that its custom certificate let
+// in is recognised as any is, and not held to what strangers of its network do.
+func TestCustomCertificateAmongStrangers(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	r := newRig(t, func(c *provision.GateConfig) { c.Now, c.FailuresPerMinute = clock.now, 3 })
+	stranger := root(t, "Stranger")
+	hub := r.hub("factory", anchors(root(t, "Vendor").Certificate), func(h *provision.Hub) { h.Policy.CustomCertificates = true })
+	own := leaf(t, root(t, "Own"), "SN-1")
+	c := over(own, sni("factory.iot.example.com"))
+	r.byHand(hub, "SN-1")
+	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = customOf(t, own.Certificate) })
+	r.becomes(c, provision.DeviceKnown)
+	clock.advance(time.Minute) // longer than a refusal is recognised
+	again := over(leaf(t, stranger, "SN-2"), sni("factory.iot.example.com"))
+	for range 3 {
+		r.expect(again, provision.ChainIncomplete) // looked up each time, and counted
+	}
+	r.expect(again, provision.RateLimited)
+	r.expect(c, provision.DeviceKnown)
+	r.editDevice(hub, "SN-1", func(d *provision.Device) { d.Custom = nil })
+	r.becomes(c, provision.RateLimited) // a stranger, too, from then on
 }

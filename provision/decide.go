@@ -71,8 +71,11 @@ type Facts struct {
 
 	// learned is set if the hub has nothing to learn from the path.
 	learned bool
-	// examined is set if the certificates were looked at, not recognised.
-	examined bool
+	// stranger is set unless the certificates were recognised as those of a device:
+	// that they are refused counts as a failure of their network.
+	stranger bool
+	// remembered is what a device with a custom certificate is recognised by.
+	remembered *recognized
 	// draft is the decision while Decide makes it: here, as each step takes its
 	// address, it needs no memory of its own.
 	draft Decision
@@ -266,6 +269,8 @@ func storeFinding(err error, d *Decision) finding {
 	case errors.Is(err, ErrQuota):
 		d.RetryAfter = quotaRetryAfter
 		return finding{QuotaExceeded, err.Error()}
+	case errors.Is(err, errCrowdedOut):
+		return finding{Overloaded, err.Error()}
 	case errors.As(err, &rate):
 		d.RetryAfter = rate.After
 		return finding{RateLimited, err.Error()}

@@ -98,7 +98,7 @@ func (g *Gate) limited(f *Facts) time.Duration {
 
 // countFailure counts a certificate that was refused for what it is.
 func (g *Gate) countFailure(f *Facts) {
-	if g.failures == nil || f.Connection.DryRun || !f.examined {
+	if g.failures == nil || f.Connection.DryRun || !f.stranger {
 		return
 	}
 	var failure *trust.Error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"sync"
 	"time"
 
@@ -323,6 +324,10 @@ func (g *Gate) install(ctx context.Context, h StoredHub, ofMany bool) (*liveHub,
 	revoked, err := g.readRevoked(ctx, h.Hub, known)
 	if err != nil {
 		return nil, err
+	}
+	h.revoked = revoked
+	if known != nil && reflect.DeepEqual(known.Hub, h.Hub) && reflect.DeepEqual(known.learned, h.Learned) {
+		return known, nil // and with it stays what was found out about its devices
 	}
 	build := newCompiled
 	if ofMany && (known == nil || known.trusted() == nil) {

@@ -99,8 +99,9 @@ type Gate struct {
 	failures *failures // nil: no bound
 	warnings Warnings  // nil: none are raised
 	learning singleflight.Group
-	// unrecognised and creating bound the checks that do what their names say.
-	unrecognised, creating room
+	// unrecognised, creating and asking bound the checks that do what their names
+	// say.
+	unrecognised, creating, asking room
 
 	hubLocks []sync.Mutex // by partition
 
@@ -173,6 +174,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 
 		unrecognised: newRoom(c.MaxInFlight / 2),
 		creating:     newRoom(c.MaxInFlight / 4),
+		asking:       newRoom(c.MaxInFlight / 4),
 	}
 	if c.FailuresPerMinute > 0 {
 		if g.failures, err = newFailures(c.FailuresPerMinute); err != nil {
@@ -227,20 +229,16 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		d, decided := Decide(f)
 		if !decided {
 			if !g.presumeNew(f, h, d) {
-				f.Device, f.Outage, f.StoreErr = g.lookUp(ctx, h, d.Device, d.DeviceName)
+				f.Device, f.Outage, f.StoreErr = g.lookUp(ctx, h, d.Device, d.DeviceName, f.alone() && f.stranger)
 				f.Looked = true
 			}
 			g.seek(ctx, f, d)
 			d, decided = Decide(f)
 		}
 		if !decided { // all but the hooks let the device be created
-			if !g.creating.enter() {
-				return crowded(d)
+			if f.Asked = g.askInTurn(ctx, h, f, d, id); f.Asked == nil {
+				return crowded(d, "too many first connections of the hub, or of all, wait for admission hooks")
 			}
-			func() {
-				defer g.creating.leave()
-				f.Asked = g.ask(ctx, f, d, id)
-			}()
 			d, _ = Decide(f)
 		}
 		if d.Allowed() && (!c.DryRun || d.Reason == DeviceProvisioned) {
@@ -259,10 +257,12 @@ func (g *Gate) admit(ctx context.Context, c Connection, id string) Decision {
 		}
 		if !d.Allowed() {
 			g.countFailure(f)
+			g.seen.disown(f)
 		}
 		if !d.Allowed() || c.DryRun {
 			return d
 		}
+		g.seen.own(f)
 		if !f.learned {
 			g.learn(ctx, h, f.Path)
 		}
@@ -281,13 +281,19 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 	if !c.TLS {
 		h = g.findInsecure(ctx, f)
 	} else if r, m := g.recognize(ctx, f); r != nil {
-		h = r.hub
+		h, f.stranger = r.hub, f.alone() && !r.owned
+		if f.stranger {
+			f.Limited = g.limited(f)
+		}
+		if r.owned {
+			f.remembered = r
+		}
 	} else if f.Limited = g.limited(f); f.Limited > 0 {
 		return f, nil
 	} else {
 		if !c.DryRun {
 			if !g.unrecognised.enter() {
-				f.Connection.Problem = &Problem{Overloaded, "half of what authz.max_in_flight allows are checks of devices that are not recognised"}
+				f.Connection.Problem = &Problem{Overloaded, errCrowdedOut.Error()}
 				return f, nil
 			}
 			defer g.unrecognised.leave()
@@ -297,8 +303,8 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 			c.Evidence.Read(&f.Connection)
 		}
 		h = g.examine(ctx, f)
-		f.examined = true
-		g.remember(m, f, h, generation)
+		f.stranger = true
+		f.remembered = g.remember(m, f, h, generation)
 	}
 	if h != nil {
 		f.Hub, f.Rules = h.Hub, h.rules
@@ -325,13 +331,16 @@ func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
 
 // readThrough returns the hub as it is now: from memory while the change feed
 // proves it current, else from the store, nil if it is gone. While the store
-// does not answer, what was known counts for the outage window.
+// does not answer, what was known last counts for the outage window.
 func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liveHub, error) {
+	// h may have been found long ago, and the directory have learned of a change
+	// that neither the feed nor the store can tell of now.
+	if h = g.hubs.id(h.ID); h == nil {
+		return nil, nil //nolint:nilnil // it is gone
+	}
 	partition := int(h.slot) % len(g.devices.partitions)
 	if g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
-		// The directory is current; h may have been found in it just before it
-		// was read anew.
-		return g.hubs.id(h.ID), nil
+		return h, nil
 	}
 	usable := g.devices.isFresh(partition, now, g.outageOf(h))
 	start := time.Now()
@@ -363,9 +372,17 @@ func (g *Gate) outageOf(h *liveHub) time.Duration {
 
 // lookUp returns the device, nil if the hub does not know it, and whether the
 // store did not answer and it is what was known before.
-func (g *Gate) lookUp(ctx context.Context, h *liveHub, id DeviceID, name string) (_ *Device, outage bool, _ error) {
+//
+// What a stranger has looked up takes one of the places of strangers.
+func (g *Gate) lookUp(ctx context.Context, h *liveHub, id DeviceID, name string, stranger bool) (_ *Device, outage bool, _ error) {
 	if d, ok := g.devices.get(id, g.now(), freshFor); ok {
 		return d, false, nil
+	}
+	if stranger {
+		if !g.unrecognised.enter() {
+			return nil, false, errCrowdedOut
+		}
+		defer g.unrecognised.leave()
 	}
 	known, usable := g.devices.get(id, g.now(), g.outageOf(h))
 	mark := g.devices.reading(id)

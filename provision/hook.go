@@ -55,6 +55,22 @@ func (noHook) Ask(context.Context, string, HookQuestion) (HookAnswer, error) {
 	return HookAnswer{}, errors.New("this hubgate asks no hooks")
 }
 
+// askedPerHub is how many first connections of a hub may wait for its hooks, as a
+// part of all that may.
+const askedPerHub = 8
+
+// askInTurn asks the hooks, unless too many wait for theirs: a hook that does not
+// answer holds up its hub's own devices, and no others. Nil: it did not ask.
+func (g *Gate) askInTurn(ctx context.Context, h *liveHub, f *Facts, d Decision, id string) *HookVerdict {
+	if h.asking.Add(1) > int32(max(1, cap(g.asking)/askedPerHub)) || !g.asking.enter() {
+		h.asking.Add(-1)
+		return nil
+	}
+	defer h.asking.Add(-1)
+	defer g.asking.leave()
+	return g.ask(ctx, f, d, id)
+}
+
 // ask asks the hooks of the rules that are for the device, one after the other,
 // until one does not allow it.
 func (g *Gate) ask(ctx context.Context, f *Facts, d Decision, id string) *HookVerdict {

@@ -39,7 +39,9 @@ const rebindPause = time.Minute
 func mustBind(f *Facts) bool {
 	d, i := f.Device, f.Identity
 	switch {
-	case !f.Connection.TLS, f.alone(): // there is nothing to bind it to
+	case !f.Connection.TLS: // there is nothing to bind it to
+		return false
+	case d.Custom != nil: // whose key is not the device's for good
 		return false
 	case !d.Bound():
 		return true
@@ -73,7 +75,7 @@ func (g *Gate) bind(ctx context.Context, f *Facts, d Decision, id string) (Decis
 	g.metrics.observeStore("bind", start, err)
 	switch {
 	case errors.Is(err, ErrHubChanged):
-		if _, err = g.reload(ctx, f.Hub.ID); err == nil {
+		if _, reloadErr := g.reload(ctx, f.Hub.ID); reloadErr == nil {
 			return d, true
 		}
 	case errors.Is(err, ErrNotFound): // deleted a moment ago

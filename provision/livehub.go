@@ -20,7 +20,9 @@ type liveHub struct {
 	rules   *Rules
 	learned [][]byte
 	// knew: the hub knew the last device that the Gate did not have in memory.
-	knew   atomic.Bool
+	knew atomic.Bool
+	// asking counts its first connections that wait for hooks.
+	asking atomic.Int32
 	places []place // where it is found by issuer; the directory's
 
 	compiling sync.Mutex // serializes it

@@ -44,6 +44,6 @@ func (g *Gate) CurrentDevice(ctx context.Context, hub HubID, name string) (*Devi
 	if h == nil {
 		return nil, g.Ready() // a hub that is not loaded is none that is gone
 	}
-	d, _, err := g.lookUp(ctx, h, DeviceIDOf(hub, name), name)
+	d, _, err := g.lookUp(ctx, h, DeviceIDOf(hub, name), name, false)
 	return d, err
 }

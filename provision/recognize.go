@@ -69,6 +69,10 @@ type recognized struct {
 	hub   *liveHub
 	// directory is the generation of the directory, if other hubs mattered.
 	directory uint64
+	// owned is set of a device that its custom certificate let in; mark is what it
+	// is kept by.
+	owned bool
+	mark  *mark
 	// from and until are when it holds.
 	from, until time.Time
 }
@@ -78,8 +82,8 @@ func newRecognition(accepted, refused int) (*recognition, error) {
 		MaximumWeight: uint64(accepted),
 		Weigher: func(_ uint64, r *recognized) uint32 {
 			size := len(r.told.leaf)
-			certs := r.facts.Path.Certificates()
-			for _, c := range certs[:len(certs)-1] { // the bundle keeps the anchor
+			certs := r.facts.Path.Certificates()             // none of a custom certificate
+			for _, c := range certs[:max(0, len(certs)-1)] { // the bundle keeps the anchor
 				size += len(c.Raw)
 			}
 			return uint32(1 + size/acceptanceUnit)
@@ -184,10 +188,10 @@ func (g *Gate) stands(ctx context.Context, r *recognized, told testimony, f *Fac
 }
 
 // remember keeps what was found, unless it depends on more than the evidence,
-// the hubs and the time.
-func (g *Gate) remember(m *mark, f *Facts, h *liveHub, generation uint64) {
+// the hubs and the time. It returns what it keeps, if that may become a device's.
+func (g *Gate) remember(m *mark, f *Facts, h *liveHub, generation uint64) *recognized {
 	if m == nil || f.Connection.Problem != nil || len(f.Connection.Leaf) == 0 {
-		return
+		return nil
 	}
 	r := &recognized{told: m.told.own(), hub: h, facts: *f}
 	r.facts.Connection = Connection{Leaf: f.Connection.Leaf, Attested: f.Connection.Attested}
@@ -201,7 +205,7 @@ func (g *Gate) remember(m *mark, f *Facts, h *liveHub, generation uint64) {
 		r.from, r.until = f.Path.Valid()
 		r.facts.learned = len(h.unknown(f.Path)) == 0
 		g.seen.accepted.Set(m.accepted, r)
-		return
+		return nil
 	}
 	if refusalHolds(f) {
 		r.until = f.Now.Add(refusalKept)
@@ -209,6 +213,26 @@ func (g *Gate) remember(m *mark, f *Facts, h *liveHub, generation uint64) {
 			r.until = f.Identity.Expires
 		}
 		g.seen.refused.Set(m.refused, r)
+		if f.alone() {
+			return &recognized{told: r.told, facts: r.facts, hub: h, owned: true, mark: m, until: f.Identity.Expires}
+		}
+	}
+	return nil
+}
+
+// own keeps, as long as that of any device, what was found of one that its custom
+// certificate let in. The device is looked up each time: what is recognised are
+// its certificates, not its right to them.
+func (r *recognition) own(f *Facts) {
+	if f.stranger && f.remembered != nil {
+		r.accepted.Set(f.remembered.mark.accepted, f.remembered)
+	}
+}
+
+// disown forgets it once the device is refused.
+func (r *recognition) disown(f *Facts) {
+	if !f.stranger && f.remembered != nil {
+		r.accepted.Invalidate(f.remembered.mark.accepted)
 	}
 }
 

@@ -289,3 +289,61 @@ func TestAuthorityIsTheRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestRecognitionGoesByTheDirectory: who was recognised is refused once this
+// process knows of the change that keeps him out, also while the store tells
+// nothing: what was known last counts, not what he was recognised with.
+func TestRecognitionGoesByTheDirectory(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(r *rig, h provision.Hub, device *x509.Certificate)
+		want   provision.Reason
+	}{
+		"hub disabled": {func(r *rig, h provision.Hub, _ *x509.Certificate) {
+			r.edit(h, func(h *provision.Hub) { h.Disabled = true })
+		}, provision.HubDisabled},
+		"key revoked": {func(r *rig, h provision.Hub, device *x509.Certificate) {
+			r.revocations(h.ID, revoke(byKey(device)))
+		}, provision.CertificateRevoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := newClock()
+			r := newRig(t, func(c *provision.GateConfig) { c.Now = clock.now })
+			vendor := root(t, "Vendor")
+			h := r.hub("factory", anchors(vendor.Certificate))
+			device := leaf(t, vendor, "SN-1")
+			c := over(device)
+			r.expect(c, provision.DeviceProvisioned)
+			r.settle(c, provision.DeviceKnown)
+			tt.change(r, h, device.Certificate)
+			if err := r.gate.Refresh(t.Context(), h.ID); err != nil {
+				t.Fatal(err)
+			}
+			r.store.cut(true)
+			clock.advance(3 * time.Second) // beyond what the feed has proved
+			r.expect(c, tt.want)
+		})
+	}
+	t.Run("declared hub", func(t *testing.T) {
+		t.Parallel()
+		clock := newClock()
+		r := newRig(t, func(c *provision.GateConfig) { c.Now = clock.now })
+		vendor, next := root(t, "Vendor"), root(t, "Next")
+		declare := func(certs ...*x509.Certificate) {
+			t.Helper()
+			h := provision.Hub{ID: provision.DeclaredHubID("factory"), Name: "factory", Declared: "hubgate.yaml", AutoProvisioning: true}
+			anchors(certs...)(&h)
+			if err := r.gate.Declare(t.Context(), []provision.Hub{h}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		declare(vendor.Certificate, next.Certificate)
+		c := over(leaf(t, vendor, "SN-1"), sni("factory.iot.example.com"))
+		r.expect(c, provision.DeviceProvisioned)
+		r.settle(c, provision.DeviceKnown)
+		clock.advance(3 * time.Second)
+		declare(next.Certificate)
+		r.expect(c, provision.ChainIncomplete)
+	})
+}

@@ -1,5 +1,7 @@
 package provision
 
+import "errors"
+
 // room bounds how many checks do something at once. Nobody waits for it: who
 // finds it full is better told so than late.
 type room chan struct{}
@@ -18,8 +20,13 @@ func (r room) enter() bool {
 
 func (r room) leave() { <-r }
 
+func (r room) full() bool { return len(r) == cap(r) }
+
+// errCrowdedOut is for who finds no place among those that are not recognised.
+var errCrowdedOut = errors.New("half of what authz.max_in_flight allows are checks of devices that are not recognised")
+
 // crowded is the decision on a first connection too many.
-func crowded(d Decision) Decision {
-	d.Reason, d.Detail = Overloaded, "a quarter of what authz.max_in_flight allows are first connections"
+func crowded(d Decision, why string) Decision {
+	d.Reason, d.Detail = Overloaded, why
 	return d
 }

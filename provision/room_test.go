@@ -2,6 +2,8 @@ package provision_test
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hubgate/hubgate/provision"
@@ -82,4 +84,87 @@ func TestKnownDevicesGoFirst(t *testing.T) {
 		}
 	}
 	r.expect(over(leaf(t, vendor, "third")), provision.DeviceProvisioned)
+}
+
+// hookOf is a hook that does not answer until it is let.
+type hookOf struct {
+	asked   atomic.Int32
+	release chan struct{}
+}
+
+func (h *hookOf) Ask(context.Context, string, provision.HookQuestion) (provision.HookAnswer, error) {
+	h.asked.Add(1)
+	<-h.release
+	return provision.HookAnswer{Allow: true}, nil
+}
+
+// TestASlowHookHoldsUpItsHub: and no other hub's first connections.
+func TestASlowHookHoldsUpItsHub(t *testing.T) {
+	t.Parallel()
+	hook := &hookOf{release: make(chan struct{})}
+	r := newRig(t, func(c *provision.GateConfig) { c.Hook, c.MaxInFlight = hook, 64 }) // 16 ask, 2 of a hub
+	asking, vendor := root(t, "Asking"), root(t, "Vendor")
+	r.hub("asking", anchors(asking.Certificate), func(h *provision.Hub) {
+		h.Policy.Admission = []provision.AdmissionRule{{Hook: "https://hook.example.com/"}}
+	})
+	r.hub("factory", anchors(vendor.Certificate))
+	answers := make(chan provision.Decision, 2)
+	for n := range 2 {
+		c := sealed(over(leaf(t, asking, fmt.Sprint("slow-", n))), nil)
+		go func() { answers <- r.gate.Admit(context.WithoutCancel(t.Context()), c) }()
+	}
+	r.eventually("the hook is asked", func() bool { return hook.asked.Load() == 2 })
+	r.expect(over(leaf(t, asking, "too-many")), provision.Overloaded)
+	for n := range 20 {
+		r.expect(over(leaf(t, vendor, fmt.Sprint("SN-", n))), provision.DeviceProvisioned)
+	}
+	close(hook.release)
+	for range 2 {
+		if d := <-answers; d.Reason != provision.DeviceProvisioned {
+			t.Errorf("%s (%s)", d.Reason, d.Detail)
+		}
+	}
+	r.expect(over(leaf(t, asking, "too-many")), provision.DeviceProvisioned)
+}
+
+// slowLooks is a store in which a look-up takes as long as the test likes.
+type slowLooks struct {
+	provision.Store
+	waiting atomic.Int32
+	release chan struct{} // nil: it takes none
+}
+
+func (s *slowLooks) Device(ctx context.Context, hub provision.HubID, name string) (provision.Device, error) {
+	if s.release != nil {
+		s.waiting.Add(1)
+		<-s.release
+	}
+	return s.Store.Device(ctx, hub, name)
+}
+
+// TestStrangersLookUps: where certificates that verify under no anchor are looked
+// up, as custom certificates are allowed, strangers get no more places by it.
+func TestStrangersLookUps(t *testing.T) {
+	t.Parallel()
+	slow := &slowLooks{}
+	r := newRig(t, func(c *provision.GateConfig) {
+		slow.Store = c.Store
+		c.Store, c.MaxInFlight = slow, 8
+	})
+	r.hub("factory", anchors(root(t, "Vendor").Certificate), func(h *provision.Hub) { h.Policy.CustomCertificates = true })
+	c := over(leaf(t, root(t, "Stranger"), "SN-1"), sni("factory.iot.example.com"))
+	r.expect(c, provision.ChainIncomplete)
+	slow.release = make(chan struct{})
+	answers := make(chan provision.Decision, 4)
+	for range 4 {
+		go func() { answers <- r.gate.Admit(context.WithoutCancel(t.Context()), sealed(c, nil)) }()
+	}
+	r.eventually("the store is asked", func() bool { return slow.waiting.Load() == 4 })
+	r.expect(c, provision.Overloaded)
+	close(slow.release)
+	for range 4 {
+		if d := <-answers; d.Reason != provision.ChainIncomplete {
+			t.Errorf("%s (%s)", d.Reason, d.Detail)
+		}
+	}
 }

@@ -56,6 +56,9 @@ type Session struct {
 	// Custom is set if the device connected with its custom certificate, under no
 	// anchor of its hub.
 	Custom bool
+	// Anchor is the key of the trust anchor that its chain led to; zero if it led to
+	// none, or nobody knows.
+	Anchor trust.KeyHash
 	// Since is when the check allowed it.
 	Since time.Time
 	// Certificates are the IDs by which its chain can be revoked, and Expires is
@@ -98,7 +101,7 @@ func newSession(f *Facts, d Decision) Session {
 		Envoy: EnvoyID{Node: c.Node}, Source: c.Source, Since: f.Now, LastActivity: f.Now,
 	}
 	if i := f.Identity; i != nil {
-		s.Certificates, s.Expires, s.Custom = i.Revocable, i.Expires, f.alone()
+		s.Certificates, s.Expires, s.Anchor, s.Custom = i.Revocable, i.Expires, i.Anchor, f.alone()
 		if f.Device != nil && f.Device.Custom != nil && f.Device.Custom.Expires.Before(s.Expires) {
 			s.Expires = f.Device.Custom.Expires
 		}
@@ -138,16 +141,12 @@ const (
 // MustEnd says why a session may not go on, "" if it may: its hub and device as
 // they are now, nil if they are gone. It is pure.
 func MustEnd(s Session, h *Hub, d *Device, now time.Time) EndReason {
-	byAnchor := s.ByAnchor()
-	if len(s.Certificates) == 0 && d != nil && d.Custom != nil {
-		byAnchor = false // or not: nobody knows
-	}
 	switch {
 	case h == nil || h.Deleting:
 		return EndHubGone
 	case h.Disabled:
 		return EndHubDisabled
-	case d == nil, byAnchor && !d.Bound():
+	case d == nil, s.Secret.IsZero() && d.Custom == nil && !d.Bound():
 		// One that never connected was created anew: the session is of a device
 		// of its name that is gone.
 		return EndDeviceGone
@@ -155,19 +154,15 @@ func MustEnd(s Session, h *Hub, d *Device, now time.Time) EndReason {
 		return EndDeviceDisabled
 	case !s.Secret.IsZero() && (!d.AllowInsecure || s.Secret != d.Secret.Mark()):
 		return EndSecretChanged
-	case s.foreignTo(d):
+	case s.foreignTo(d, h):
 		return EndCustomChanged
-	case byAnchor && !trustedBy(d.Anchor, h):
+	case s.lostAnchor(d, h):
 		return EndAnchorRemoved
 	case s.Since.Before(d.SessionsEndBefore):
 		return EndOrdered
 	}
 	return s.EndedBy(h, now)
 }
-
-// ByAnchor reports whether the device connected with a chain to an anchor of its
-// hub, as far as is known.
-func (s Session) ByAnchor() bool { return s.Secret.IsZero() && !s.Custom }
 
 // EndedBy says why a session may not go on, "" if it may, by what is known of it
 // alone: its chain is revoked or has expired, it is too old, or it came with a
@@ -200,8 +195,22 @@ func (s Session) EndsAt(h *Hub) (ends time.Time, reason EndReason) {
 	return ends, reason
 }
 
-// trustedBy reports whether the anchor that admitted a device is still one of
-// the hub's.
+// AnchorOf returns the key of the anchor that the session came in under, zero if it
+// was by none. Of a session that nobody has a record of, it is the anchor that
+// admitted the device last.
+func (s Session) AnchorOf(d *Device) trust.KeyHash {
+	if s.Anchor == (trust.KeyHash{}) && s.Secret.IsZero() && !s.Custom && d.Custom == nil {
+		return d.Anchor
+	}
+	return s.Anchor
+}
+
+func (s Session) lostAnchor(d *Device, h *Hub) bool {
+	anchor := s.AnchorOf(d)
+	return anchor != trust.KeyHash{} && !trustedBy(anchor, h)
+}
+
+// trustedBy reports whether the anchor is still one of the hub's.
 func trustedBy(anchor trust.KeyHash, h *Hub) bool {
 	certs, err := parseAll(h.Anchors)
 	return err == nil && slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return trust.KeyHashOf(c) == anchor })

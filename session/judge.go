@@ -79,7 +79,8 @@ func (t *Tracker) logUnable(ctx context.Context, c *connection) {
 // is held.
 func (t *Tracker) judged(c *connection, hub *provision.Hub, device *provision.Device, reason provision.EndReason) {
 	if device != nil {
-		c.judged, c.anchor = true, device.Anchor
+		c.judged, c.anchor = true, c.session.AnchorOf(device)
+		c.custom = device.Custom != nil && len(c.session.Certificates) == 0
 	}
 	if hub != nil {
 		t.schedule(c, hub)
@@ -188,8 +189,11 @@ func (t *Tracker) judgeHub(id provision.HubID, hub *provision.Hub) {
 	for c := range h.connections {
 		reason := whole
 		if reason == "" && c.judged {
-			if c.session.ByAnchor() {
-				var ok bool
+			var ok bool
+			switch {
+			case c.custom && !hub.Policy.CustomCertificates:
+				reason = provision.EndCustomChanged
+			case c.anchor != [32]byte{}:
 				if reason, ok = verdicts[c.anchor]; !ok {
 					reason = provision.MustEnd(provision.Session{Since: now}, hub, &provision.Device{Anchor: c.anchor}, now)
 					verdicts[c.anchor] = reason

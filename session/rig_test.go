@@ -189,7 +189,7 @@ func newFleet(r *replica, name string) *fleet {
 
 func (f *fleet) edit(change func(*provision.Hub)) {
 	f.r.t.Helper()
-	must(f.r.store.UpdateHub(f.r.t.Context(), f.hub.ID, func(h *provision.Hub) error {
+	f.hub = must(f.r.store.UpdateHub(f.r.t.Context(), f.hub.ID, func(h *provision.Hub) error {
 		change(h)
 		return nil
 	}, func(h provision.Hub) provision.Event { return provision.Updated.OnHub(h, time.Now()) }))(f.r.t)
@@ -355,8 +355,16 @@ func (e *envoy) checkAt(r *replica, d *chip, protocol provision.Protocol, number
 	return r.tracker.Allowed(context.Background(), provision.Session{
 		ID: uuid.Must(uuid.NewV7()).String(), Hub: d.Hub, Device: d.ID, DeviceName: d.Name, Protocol: protocol,
 		Envoy: e.id, Connection: number, Source: source, Secret: d.Secret.Mark(), Since: now, LastActivity: now,
-		Certificates: []trust.RevocationID{trust.KeyID(leafKey)}, Expires: now.Add(chainLife),
+		Certificates: []trust.RevocationID{trust.KeyID(leafKey)}, Expires: now.Add(chainLife), Anchor: d.cameBy(),
 	})
+}
+
+// cameBy is the anchor that the device's chain leads to; none without TLS.
+func (d *chip) cameBy() trust.KeyHash {
+	if !d.Secret.IsZero() {
+		return trust.KeyHash{}
+	}
+	return trust.KeyHashOf(d.fleet.anchor.Certificate)
 }
 
 // What each chain is judged by.

@@ -166,7 +166,8 @@ func forgotten(s provision.Session, now time.Time) time.Time {
 // merge adds to a session what is on record of it.
 func merge(s, recorded provision.Session) provision.Session {
 	s.DeviceName, s.Source, s.Since, s.Unknown = recorded.DeviceName, recorded.Source, recorded.Since, recorded.Unknown
-	s.Secret, s.Custom, s.Certificates, s.Expires = recorded.Secret, recorded.Custom, recorded.Certificates, recorded.Expires
+	s.Secret, s.Custom, s.Anchor = recorded.Secret, recorded.Custom, recorded.Anchor
+	s.Certificates, s.Expires = recorded.Certificates, recorded.Expires
 	if recorded.LastActivity.After(s.LastActivity) {
 		s.LastActivity = recorded.LastActivity
 	}

@@ -31,7 +31,8 @@ type connection struct {
 	// judged is set once it was judged by its device; anchor is all that a
 	// change of the hub needs of it.
 	judged bool
-	anchor [32]byte
+	anchor [32]byte // zero: it came by none
+	custom bool     // it may have come with a custom certificate: nobody knows
 
 	gone   bool // closed, or its link is
 	remove bool // the store is to forget it

@@ -24,7 +24,7 @@ type Record struct {
 	Filters                  **provision.Filters
 	// Pins are nil for a device that never connected.
 	Pins *Pins
-	// CustomCertificate is in PEM; "": what the device has, or none.
+	// CustomCertificate is in PEM; "" for none. It counts for a new device only.
 	CustomCertificate string
 	// ProvisionedFrom and CreatedAt count for a new device only.
 	ProvisionedFrom netip.Addr
@@ -169,6 +169,9 @@ func (i *Import) check(ctx context.Context, r Record, now time.Time) (custom *pr
 	if err := i.fleet.checkNewDevice(ctx, i.hub, d); err != nil || r.CustomCertificate == "" {
 		return nil, err
 	}
+	if !i.hub.Policy.CustomCertificates {
+		return nil, conflict(Conflict, "custom_certificate: hub %s takes none: leave it out, or allow them", i.hub.Name)
+	}
 	return readCustom(i.hub, r.Name, r.CustomCertificate, time.Time{})
 }
 
@@ -206,12 +209,15 @@ func (i *Import) merge(r Record, custom *provision.CustomCertificate, is *provis
 			return d, false, conflict(Conflict, "the device is bound to another key here: leave the keys out of the record, or delete the device first")
 		}
 	}
-	if custom != nil && !custom.Equal(d.Custom) {
-		changeCustom(&d, custom, now)
+	switch {
+	case is == nil:
+		d.Custom = custom
+	case custom != nil && !custom.Equal(d.Custom): // which may have been replaced, or removed, since
+		return d, false, conflict(Conflict, "custom_certificate: the device has none or another here: leave it out of the record, or set it with `hubgate device certificate set`")
 	}
 	if is != nil && d.Description == before.Description && d.AllowInsecure == before.AllowInsecure &&
 		d.AllowMultipleConnections == before.AllowMultipleConnections && d.Filters.Equal(before.Filters) &&
-		d.Disabled == before.Disabled && d.DisabledReason == before.DisabledReason && d.Anchor == before.Anchor && d.Custom.Equal(before.Custom) {
+		d.Disabled == before.Disabled && d.DisabledReason == before.DisabledReason && d.Anchor == before.Anchor {
 		return d, still, provision.ErrUnchanged
 	}
 	if before.AllowInsecure && !d.AllowInsecure {

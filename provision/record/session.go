@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -34,6 +35,7 @@ func EncodeSession(s provision.Session) ([]byte, error) {
 		Unended:      string(s.Unended),
 		Expires:      nanos(s.Expires),
 		Custom:       s.Custom,
+		Anchor:       hashPB(s.Anchor),
 	}
 	for _, id := range s.Certificates {
 		m.Certificates = append(m.Certificates, id[:]...)
@@ -86,8 +88,10 @@ func DecodeSession(hub provision.HubID, id SessionID, b []byte) (provision.Sessi
 		}
 		s.Secret = provision.SecretMark(m.Secret)
 	}
-	var err error
-	if s.Source, err = address(m.Source); err != nil {
+	var errs [2]error
+	s.Source, errs[0] = address(m.Source)
+	s.Anchor, errs[1] = keyHash(m.Anchor, trust.KeyHash{})
+	if err := errors.Join(errs[:]...); err != nil {
 		return provision.Session{}, fmt.Errorf("session: %w: %w", ErrCorrupt, err)
 	}
 	return s, nil

@@ -48,6 +48,7 @@ func newSession() provision.Session {
 func chainSession() provision.Session {
 	s := sampleSession()
 	s.Certificates, s.Expires = []trust.RevocationID{{1, 2}, {3}}, time.Unix(1_800_000_000, 0).UTC()
+	s.Anchor = trust.KeyHash{7}
 	return s
 }
 

@@ -984,6 +984,7 @@ type Session struct {
 	Expires       int64  `protobuf:"fixed64,13,opt,name=expires,proto3" json:"expires,omitempty"`         // Unix time, nanoseconds
 	Unended       string `protobuf:"bytes,14,opt,name=unended,proto3" json:"unended,omitempty"`           // why it should have been ended, and could not be
 	Custom        bool   `protobuf:"varint,15,opt,name=custom,proto3" json:"custom,omitempty"`            // it came with the device's custom certificate
+	Anchor        []byte `protobuf:"bytes,16,opt,name=anchor,proto3" json:"anchor,omitempty"`             // key hash
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1123,6 +1124,13 @@ func (x *Session) GetCustom() bool {
 	return false
 }
 
+func (x *Session) GetAnchor() []byte {
+	if x != nil {
+		return x.Anchor
+	}
+	return nil
+}
+
 var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
@@ -1221,7 +1229,7 @@ const file_record_proto_rawDesc = "" +
 	"\tsubscribe\x18\x02 \x01(\v2\x16.hubgate.record.FilterR\tsubscribe\"8\n" +
 	"\x06Filter\x12\x16\n" +
 	"\x06reject\x18\x01 \x01(\bR\x06reject\x12\x16\n" +
-	"\x06topics\x18\x02 \x03(\tR\x06topics\"\xa1\x03\n" +
+	"\x06topics\x18\x02 \x03(\tR\x06topics\"\xb9\x03\n" +
 	"\aSession\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x1f\n" +
 	"\vdevice_name\x18\x02 \x01(\tR\n" +
@@ -1241,7 +1249,8 @@ const file_record_proto_rawDesc = "" +
 	"\fcertificates\x18\f \x01(\fR\fcertificates\x12\x18\n" +
 	"\aexpires\x18\r \x01(\x10R\aexpires\x12\x18\n" +
 	"\aunended\x18\x0e \x01(\tR\aunended\x12\x16\n" +
-	"\x06custom\x18\x0f \x01(\bR\x06customB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
+	"\x06custom\x18\x0f \x01(\bR\x06custom\x12\x16\n" +
+	"\x06anchor\x18\x10 \x01(\fR\x06anchorB6Z4github.com/hubgate/hubgate/provision/record/recordpbb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
