@@ -24,9 +24,12 @@ var cases = []benchCase{
 	{"foreign-again", "a chain of another vendor, seen before", closedCase{
 		requests: (*world).foreignChecks, mostCPU: 0.6,
 	}.run},
+	{"foreign-first", "a chain of an impostor of the hub's CA, never seen before", foreignFirst},
+	{"hostile", "the chain that takes longest to refuse, each never seen before", hostile},
 	{"envoy-https", "new HTTPS connections through Envoy, one request each", httpsConnections},
 	{"envoy-http", "HTTP requests through Envoy on connections that stay", httpRequests},
 	{"envoy-mqtt", "new MQTT connections through Envoy", mqttConnections},
+	{"overload", "five times what hubgate can take, some of it devices that were never there", overload},
 	{"scale", "known devices of a large store beside those of a small one", scale},
 	{"reload", "known devices while the configuration is reloaded again and again", reloads},
 	{"start-bolt", "from the start until ready", startOn("bolt")},

@@ -43,7 +43,6 @@ func (c closedCase) run(ctx context.Context, w *world, r *result) error {
 		return err
 	}
 	var sides []*side
-	took := make(map[string][]time.Duration)
 	for _, name := range []string{"hubgate", "stock", "raw"} {
 		s, err := w.server(ctx, name)
 		if err != nil {
@@ -58,8 +57,7 @@ func (c closedCase) run(ctx context.Context, w *world, r *result) error {
 			return err
 		}
 		defer l.close()
-		// Caches fill, and a first connection is no known device's.
-		if _, err := l.closed(ctx, w.inFlight, w.long/2); err != nil {
+		if err := l.warm(ctx, w.inFlight); err != nil {
 			return err
 		}
 		sides = append(sides, &side{name: name, measure: func() (sample, error) {
@@ -67,8 +65,10 @@ func (c closedCase) run(ctx context.Context, w *world, r *result) error {
 			if err != nil {
 				return nil, err
 			}
-			times, err := l.open(ctx, openRate, w.long)
-			took[name] = append(took[name], times...)
+			took, err := l.open(ctx, openRate, w.long)
+			if err == nil {
+				percentiles(m, took)
+			}
 			return m, err
 		}})
 	}
@@ -77,9 +77,6 @@ func (c closedCase) run(ctx context.Context, w *world, r *result) error {
 	}
 	r.Columns = []string{cpuPerCheck, allocsPerCheck, checksPerSec, "p50 µs", "p99 µs", "p99.9 µs"}
 	r.Rows = rowsOf(sides)
-	for _, row := range r.Rows {
-		percentiles(row.Figures, took[row.Side])
-	}
 	hubgate, stock, raw := sides[0], sides[1], sides[2]
 	r.Targets = []target{ratio(cpuPerCheck, hubgate, stock).atMost(c.mostCPU)}
 	if c.mostAllocs > 0 {
@@ -88,8 +85,8 @@ func (c closedCase) run(ctx context.Context, w *world, r *result) error {
 	return nil
 }
 
-// percentiles adds those of what an open loop took, over all rounds, in
-// microseconds from the moment at which a check was due.
+// percentiles adds those of what an open loop took, in microseconds from the
+// moment at which a check was due.
 func percentiles(into sample, took []time.Duration) {
 	slices.Sort(took)
 	for name, q := range map[string]float64{"p50 µs": 0.5, "p99 µs": 0.99, "p99.9 µs": 0.999} {

@@ -38,8 +38,9 @@ func serveStock(ctx context.Context, l net.Listener) error {
 }
 
 // serveRaw is the floor: it decodes nothing and answers with bytes that were
-// encoded before, with stream workers and a larger heap target.
-func serveRaw(ctx context.Context, l net.Listener) error {
+// encoded before, with stream workers and a larger heap target. before, if there
+// is one, is done before each answer.
+func serveRaw(ctx context.Context, l net.Listener, before func(context.Context) error) error {
 	debug.SetGCPercent(400)
 	reply, err := proto.Marshal(&authv3.CheckResponse{
 		Status:       &statuspb.Status{},
@@ -54,9 +55,13 @@ func serveRaw(ctx context.Context, l net.Listener) error {
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{{
 			MethodName: "Check",
-			Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 				var in rawMessage
-				return rawMessage(reply), decode(&in)
+				err := decode(&in)
+				if err == nil && before != nil {
+					err = before(ctx)
+				}
+				return rawMessage(reply), err
 			},
 		}},
 	}, nil)

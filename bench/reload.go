@@ -39,7 +39,7 @@ func reloads(ctx context.Context, w *world, r *result) error {
 	for _, c := range l.conns {
 		c.Sample = 1
 	}
-	if _, err := l.closed(ctx, w.inFlight, w.long/2); err != nil { // its devices come to be known
+	if err := l.warm(ctx, w.inFlight); err != nil { // its devices come to be known
 		return err
 	}
 	open := func() (sample, error) {

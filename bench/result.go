@@ -186,6 +186,12 @@ func compare(column string, of, to *side, unit string, with func(a, b float64) f
 	}
 }
 
+// figure is one of a side that is judged by itself.
+func figure(column, unit string, of *side) target {
+	v := of.values(column)
+	return target{What: fmt.Sprintf("%s, %s", column, of.name), Unit: unit, Measured: quartile(v, 2), Low: quartile(v, 1), High: quartile(v, 3)}
+}
+
 // exactly is a figure that is judged by itself.
 func exactly(what, unit string, v float64) target {
 	return target{What: what, Unit: unit, Measured: v, Low: v, High: v}

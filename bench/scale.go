@@ -56,7 +56,7 @@ func scale(ctx context.Context, w *world, r *result) error {
 			return err
 		}
 		defer l.close()
-		if _, err := l.closed(ctx, w.inFlight, w.long/2); err != nil { // its devices come to be known
+		if err := l.warm(ctx, w.inFlight); err != nil { // its devices come to be known
 			return err
 		}
 		sides = append(sides, &side{name: store.name, measure: func() (sample, error) { return l.closed(ctx, w.inFlight, w.long) }})

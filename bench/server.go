@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -82,8 +83,11 @@ func (w *world) startNoop(ctx context.Context, kind string) (*server, error) {
 
 // serve is what startNoop's process does.
 func serve(ctx context.Context, kind, at, metrics string) error {
-	if kind == "bare-read" {
+	switch kind {
+	case "bare-read":
 		return readHubs(ctx, at)
+	case "bare-work":
+		return doWork(ctx, at, metrics)
 	}
 	var lc net.ListenConfig
 	m, err := lc.Listen(ctx, "tcp", metrics)
@@ -99,7 +103,14 @@ func serve(ctx context.Context, kind, at, metrics string) error {
 	case "stock":
 		return serveStock(ctx, l)
 	case "raw":
-		return serveRaw(ctx, l)
+		return serveRaw(ctx, l, nil)
+	}
+	if file, ok := strings.CutPrefix(kind, workKind); ok {
+		k, err := readWork(file)
+		if err != nil {
+			return err
+		}
+		return serveRaw(ctx, l, k.next)
 	}
 	return fmt.Errorf("no server %q", kind)
 }
@@ -109,6 +120,8 @@ type hubgateSpec struct {
 	name     string // of its directory, too
 	store    string
 	declared int // hubs in its file, beside the one that trusts the vendor
+	// intermediates are what the hub knows from the start.
+	intermediates []*x509.Certificate
 }
 
 // startHubgate starts hubgate as an operator does, with one hub that trusts the
@@ -125,6 +138,13 @@ func (w *world) startHubgate(ctx context.Context, spec hubgateSpec) (*server, er
 	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), w.own.rootPEM(), 0o600); err != nil {
 		return nil, err
 	}
+	if err := os.WriteFile(filepath.Join(dir, "line.pem"), pki.EncodeCertificates(spec.intermediates...), 0o600); err != nil {
+		return nil, err
+	}
+	intermediates := ""
+	if len(spec.intermediates) > 0 {
+		intermediates = ", intermediates: [line.pem]"
+	}
 	text := fmt.Sprintf(`domain: %s
 store: %s
 authz: {listen: %s}
@@ -132,8 +152,8 @@ link: {listen: %s}
 metrics: {listen: %s}
 admin: {listen: "off", socket: admin.sock}
 hubs:
-  - {name: %s, auto_provisioning: true, trust_anchors: [ca.pem]}
-`, domain, spec.store, at[0], at[1], at[2], hubName)
+  - {name: %s, auto_provisioning: true, trust_anchors: [ca.pem]%s}
+`, domain, spec.store, at[0], at[1], at[2], hubName, intermediates)
 	for i := range spec.declared {
 		ca, err := pki.NewRoot(fmt.Sprintf("Other %d", i))
 		if err != nil {

@@ -76,7 +76,7 @@ func Dial(ctx context.Context, address, method string, requests []Request, accep
 
 func (c *Conn) prepare(method string, requests []Request) error {
 	e := newEncoder(method)
-	first := e.headers(requests[0].Metadata) // fills the table
+	first := e.headers(requests[0]) // fills the table
 	for _, r := range requests {
 		call, err := e.request(r)
 		if err != nil {
@@ -102,13 +102,16 @@ func (c *Conn) prepare(method string, requests []Request) error {
 	// The first call is answered before a load begins.
 	done := false
 	for !done {
-		err := c.read(func(uint32) { done = true })
+		err := c.read(&calls{ended: func(uint32) { done = true }})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// Questions is how many requests the connection sends in turn.
+func (c *Conn) Questions() int { return len(c.calls) }
 
 // Close hangs up.
 func (c *Conn) Close() error { return c.net.Close() }
@@ -123,6 +126,12 @@ func (c *Conn) write(call int) uint32 {
 	c.frames(http2.FrameData, http2.FrameData, http2.FlagDataEndStream, 0, id, e.data)
 	c.sendLeft -= int64(len(e.data))
 	return id
+}
+
+// reset gives a call up. The lock is held.
+func (c *Conn) reset(id uint32) {
+	code := binary.BigEndian.AppendUint32(nil, uint32(http2.ErrCodeCancel))
+	c.frames(http2.FrameRSTStream, 0, 0, 0, id, code)
 }
 
 // frames writes a payload as one frame, or as several if it is long; last is
@@ -147,9 +156,18 @@ func (c *Conn) frames(first, others http2.FrameType, last, flags http2.Flags, id
 	}
 }
 
-// read reads one frame and answers what has to be answered. ended is told of
-// every call that was answered well.
-func (c *Conn) read(ended func(id uint32)) error {
+// calls is told what becomes of calls.
+type calls struct {
+	// ended is told of every call that was answered well.
+	ended func(id uint32)
+	// answer, if there is one, is told every message; failed is told of calls
+	// that failed. Without it a call that fails ends the load.
+	answer func(id uint32, message []byte)
+	failed func(id uint32)
+}
+
+// read reads one frame and answers what has to be answered.
+func (c *Conn) read(of *calls) error {
 	h, err := c.in.Peek(frameHeader)
 	if err != nil {
 		return fmt.Errorf("grpcload: %w", err)
@@ -166,7 +184,9 @@ func (c *Conn) read(ended func(id uint32)) error {
 	switch kind {
 	case http2.FrameData:
 		c.received += int64(length)
-		if id/2%c.Sample == 0 && len(payload) >= 5 {
+		if of.answer != nil && len(payload) >= 5 {
+			of.answer(id, payload[5:])
+		} else if id/2%c.Sample == 0 && len(payload) >= 5 {
 			if err := c.accept(payload[5:]); err != nil {
 				return fmt.Errorf("grpcload: an answer is not as it should be: %w", err)
 			}
@@ -176,10 +196,14 @@ func (c *Conn) read(ended func(id uint32)) error {
 		}
 	case http2.FrameHeaders:
 		if flags.Has(http2.FlagHeadersEndStream) {
-			if err := c.trailer(payload); err != nil {
+			switch err := c.trailer(payload); {
+			case err == nil:
+				of.ended(id)
+			case of.failed == nil:
 				return err
+			default:
+				of.failed(id)
 			}
-			ended(id)
 		}
 	case http2.FrameSettings:
 		if !flags.Has(http2.FlagSettingsAck) {
@@ -197,6 +221,10 @@ func (c *Conn) read(ended func(id uint32)) error {
 			c.changed.Broadcast()
 		}
 	case http2.FrameRSTStream:
+		if of.failed != nil {
+			of.failed(id)
+			return nil
+		}
 		return fmt.Errorf("grpcload: the server reset a call: %v", http2.ErrCode(binary.BigEndian.Uint32(payload)))
 	case http2.FrameGoAway:
 		return fmt.Errorf("grpcload: the server hung up: %v", http2.ErrCode(binary.BigEndian.Uint32(payload[4:])))
@@ -269,14 +297,14 @@ func (c *Conn) fail(err error) {
 var aLongTimeAgo = time.Unix(1, 0)
 
 // readWhile reads until the context ends.
-func (c *Conn) readWhile(ctx context.Context, ended func(id uint32)) error {
+func (c *Conn) readWhile(ctx context.Context, of *calls) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.net.SetReadDeadline(aLongTimeAgo) })
 	defer func() {
 		stop()
 		_ = c.net.SetReadDeadline(time.Time{})
 	}()
 	for {
-		if err := c.read(ended); err != nil {
+		if err := c.read(of); err != nil {
 			if ctx.Err() != nil && !errors.Is(err, io.EOF) {
 				return nil
 			}

@@ -6,19 +6,20 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // drainTimeout is what calls in flight have to be answered when a load ends.
 const drainTimeout = 10 * time.Second
 
+// countTimeout is what a number of calls has to be answered.
+const countTimeout = time.Minute
+
 // Closed keeps so many calls in flight for that long, waits for those that are
 // still in flight, and returns how many were answered.
 func (c *Conn) Closed(ctx context.Context, inFlight int, long time.Duration) (int, error) {
-	var (
-		answered, free = 0, inFlight
-		over           = false
-		end            = time.Now().Add(long)
-	)
+	over := false
 	timer := time.AfterFunc(long, func() {
 		c.mu.Lock()
 		over = true
@@ -26,10 +27,24 @@ func (c *Conn) Closed(ctx context.Context, inFlight int, long time.Duration) (in
 		c.changed.Broadcast()
 	})
 	defer timer.Stop()
+	return c.closed(ctx, inFlight, time.Now().Add(long), func(int) bool { return over })
+}
+
+// Count keeps so many calls in flight until as many were sent, waits for those
+// that are still in flight, and returns how many were answered.
+func (c *Conn) Count(ctx context.Context, inFlight, calls int) (int, error) {
+	return c.closed(ctx, inFlight, time.Now().Add(countTimeout), func(sent int) bool { return sent >= calls })
+}
+
+func (c *Conn) closed(ctx context.Context, inFlight int, end time.Time, over func(sent int) bool) (int, error) {
+	answered, sent := 0, 0
 	err := c.load(ctx, end,
-		func(uint32) { answered++; free++ },
-		func() (send bool, done bool) { return free > 0 && !over, over && free == inFlight },
-		func(uint32) { free-- })
+		&calls{ended: func(uint32) { answered++ }},
+		func() (send, done bool) {
+			over := over(sent)
+			return !over && sent-answered < inFlight, over && sent == answered
+		},
+		func(uint32) { sent++ })
 	return answered, err
 }
 
@@ -44,25 +59,14 @@ func (c *Conn) Open(ctx context.Context, every, long time.Duration, limit int) (
 		took  = make([]time.Duration, 0, total)
 		sent  = 0
 	)
-	ticker := time.NewTicker(min(every, 200*time.Microsecond))
-	defer ticker.Stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				c.changed.Broadcast()
-			}
-		}
-	}()
+	go c.tick(ctx, 50*time.Microsecond)
 	err := c.load(ctx, start.Add(long),
-		func(id uint32) {
+		&calls{ended: func(id uint32) {
 			took = append(took, time.Since(due[id]))
 			delete(due, id)
-		},
+		}},
 		func() (send bool, done bool) {
 			if sent == total {
 				return false, len(due) == 0
@@ -76,22 +80,28 @@ func (c *Conn) Open(ctx context.Context, every, long time.Duration, limit int) (
 	return took, err
 }
 
+// tick wakes the writer until the context ends. Go's own timers are late by up to
+// a millisecond where nothing else runs, which is longer than a call takes.
+func (c *Conn) tick(ctx context.Context, every time.Duration) {
+	pause := unix.NsecToTimespec(int64(every))
+	for ctx.Err() == nil {
+		_ = unix.Nanosleep(&pause, nil) // a signal may cut it short
+		c.changed.Broadcast()
+	}
+}
+
 // load writes calls when want says so, and reads answers, until want says that
-// all is done. The three functions are called with the lock held.
-func (c *Conn) load(ctx context.Context, end time.Time, ended func(uint32), want func() (send, done bool), sent func(uint32)) error {
+// all is done. All functions are called with the lock held.
+func (c *Conn) load(ctx context.Context, end time.Time, of *calls, want func() (send, done bool), sent func(uint32)) error {
 	ctx, cancel := context.WithDeadlineCause(ctx, end.Add(drainTimeout), errors.New("calls are not answered"))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
 	defer stop()
+	of = c.locked(of)
 	reading, endReading := context.WithCancel(context.Background())
 	var reader sync.WaitGroup
 	reader.Go(func() {
-		if err := c.readWhile(reading, func(id uint32) {
-			c.mu.Lock()
-			ended(id)
-			c.mu.Unlock()
-			c.changed.Signal()
-		}); err != nil {
+		if err := c.readWhile(reading, of); err != nil {
 			c.fail(err)
 		}
 	})
@@ -100,6 +110,37 @@ func (c *Conn) load(ctx context.Context, end time.Time, ended func(uint32), want
 	endReading()
 	reader.Wait()
 	return err
+}
+
+// locked calls with the lock held, and wakes the writer. Answers to what an
+// earlier load gave up are none of this one's.
+func (c *Conn) locked(of *calls) *calls {
+	c.mu.Lock()
+	first := c.nextID
+	c.mu.Unlock()
+	with := func(f func(uint32)) func(uint32) {
+		if f == nil {
+			return nil
+		}
+		return func(id uint32) {
+			if id < first {
+				return
+			}
+			c.mu.Lock()
+			f(id)
+			c.mu.Unlock()
+			c.changed.Signal()
+		}
+	}
+	safe := &calls{ended: with(of.ended), failed: with(of.failed)}
+	if of.answer != nil {
+		safe.answer = func(id uint32, message []byte) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			of.answer(id, message)
+		}
+	}
+	return safe
 }
 
 // write1 is the writing half of a load.

@@ -2,8 +2,10 @@ package grpcload
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/proto"
@@ -13,6 +15,8 @@ import (
 type Request struct {
 	Message  proto.Message
 	Metadata [][2]string
+	// Timeout is how long the caller waits, as the server is told. 0: 10 seconds.
+	Timeout time.Duration
 }
 
 // encoded is a call as it goes over one connection.
@@ -36,15 +40,16 @@ func newEncoder(method string) *encoder {
 	return e
 }
 
-func (e *encoder) headers(metadata [][2]string) []byte {
+func (e *encoder) headers(r Request) []byte {
 	e.block.Reset()
+	timeout := cmp.Or(r.Timeout, 10*time.Second).Milliseconds()
 	for _, h := range [][2]string{
 		{":method", "POST"}, {":scheme", "http"}, {":path", e.path}, {":authority", "hubgate"},
-		{"te", "trailers"}, {"content-type", "application/grpc"}, {"grpc-timeout", "10S"},
+		{"te", "trailers"}, {"content-type", "application/grpc"}, {"grpc-timeout", fmt.Sprintf("%dm", timeout)},
 	} {
 		_ = e.hpack.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}) // to memory
 	}
-	for _, h := range metadata {
+	for _, h := range r.Metadata {
 		_ = e.hpack.WriteField(hpack.HeaderField{Name: h[0], Value: h[1], Sensitive: true})
 	}
 	return bytes.Clone(e.block.Bytes())
@@ -57,5 +62,5 @@ func (e *encoder) request(r Request) (encoded, error) {
 	}
 	data := make([]byte, 5, 5+len(message))
 	binary.BigEndian.PutUint32(data[1:], uint32(len(message)))
-	return encoded{headers: e.headers(r.Metadata), data: append(data, message...)}, nil
+	return encoded{headers: e.headers(r), data: append(data, message...)}, nil
 }
