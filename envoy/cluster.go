@@ -27,6 +27,11 @@ const (
 	healthTimeout  = 2 * time.Second
 )
 
+// MaxChecks is how many checks one Envoy has under way at each address of
+// hubgate: as many as hubgate takes (authz.max_in_flight). With more, an overload
+// makes a queue in which every check waits for longer than its device does.
+const MaxChecks = 1024
+
 // protocol is what a cluster's upstreams speak.
 type protocol int
 
@@ -85,6 +90,9 @@ func (b *builder) hubgateCluster() *clusterv3.Cluster {
 		HealthyThreshold:   wrapperspb.UInt32(1),
 		HealthChecker:      &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}},
 	}}
+	limit := wrapperspb.UInt32(MaxChecks * uint32(len(h.Addresses)))
+	thresholds := c.CircuitBreakers.Thresholds[0]
+	thresholds.MaxRequests, thresholds.MaxPendingRequests = limit, limit
 	if h.TLS != nil {
 		c.TransportSocket = b.hubgateTLS(h.TLS)
 	}

@@ -295,6 +295,8 @@ func chainFinding(err error, d *Decision) finding {
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return finding{Overloaded, "the check's time ran out while it waited for a CPU"}
+	case errors.Is(err, errCrowded):
+		return finding{Overloaded, err.Error()}
 	case !errors.As(err, &failure):
 		return finding{Internal, err.Error()}
 	}

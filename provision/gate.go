@@ -102,6 +102,7 @@ type Gate struct {
 	// unrecognised, creating and asking bound the checks that do what their names
 	// say.
 	unrecognised, creating, asking room
+	courtesy                       *courtesy
 
 	hubLocks []sync.Mutex // by partition
 
@@ -146,7 +147,13 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("device cache: %w", err)
 	}
-	verdicts, err := trust.NewCache(trust.CacheConfig{Positive: c.CachedVerdicts, Negative: max(1, c.CachedVerdicts/5)})
+	polite, err := newCourtesy()
+	if err != nil {
+		return nil, err
+	}
+	verdicts, err := trust.NewCache(trust.CacheConfig{
+		Positive: c.CachedVerdicts, Negative: max(1, c.CachedVerdicts/5), Run: polite.do,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("verdict cache: %w", err)
 	}
@@ -175,6 +182,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 		unrecognised: newRoom(c.MaxInFlight / 2),
 		creating:     newRoom(c.MaxInFlight / 4),
 		asking:       newRoom(c.MaxInFlight / 4),
+		courtesy:     polite,
 	}
 	if c.FailuresPerMinute > 0 {
 		if g.failures, err = newFailures(c.FailuresPerMinute); err != nil {
@@ -299,8 +307,10 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 			defer g.unrecognised.leave()
 		}
 		generation := g.hubs.generation.Load() // before anything is looked up in it
-		if c.Evidence != nil {
-			c.Evidence.Read(&f.Connection)
+		if err := g.courtesy.do(ctx, func() { parse(f) }); err != nil {
+			found := chainFinding(err, &Decision{})
+			f.Connection.Problem = &Problem{found.reason, found.detail}
+			return f, nil
 		}
 		h = g.examine(ctx, f)
 		f.stranger = true
@@ -312,16 +322,23 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 	return f, h
 }
 
-// examine parses the chain, finds its hub and verifies it there.
-func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
+// parse decodes and parses what the connection brought, if it can be.
+func parse(f *Facts) {
 	c := &f.Connection
-	if c.Problem != nil || len(c.Leaf) == 0 {
+	if c.Evidence != nil {
+		c.Evidence.Read(c)
+	}
+	if c.Problem == nil && len(c.Leaf) > 0 {
+		f.Chain, f.ChainErr = trust.ParseChain(c.Leaf, c.Presented)
+	}
+}
+
+// examine finds the chain's hub and verifies it there.
+func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
+	if f.Chain == nil {
 		return nil
 	}
-	if f.Chain, f.ChainErr = trust.ParseChain(c.Leaf, c.Presented); f.ChainErr != nil {
-		return nil
-	}
-	h := g.findHub(ctx, c, f)
+	h := g.findHub(ctx, &f.Connection, f)
 	if h != nil && f.PathErr != nil {
 		f.Identity = identifyAlone(f, h.Hub)
 		f.learned = f.Identity != nil

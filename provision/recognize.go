@@ -183,6 +183,9 @@ func (g *Gate) stands(ctx context.Context, r *recognized, told testimony, f *Fac
 	if r.hub != nil {
 		g.checkAuthority(r.hub, f)
 	}
+	if f.Path.Leaf() != nil {
+		g.courtesy.known.Add(1)
+	}
 	g.metrics.recognized.Inc()
 	return true
 }

@@ -3,16 +3,15 @@ package trust
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
 )
 
 // What a CacheConfig leaves zero.
@@ -39,9 +38,9 @@ type CacheConfig struct {
 	// NegativeTTL is how long a refusal is kept, at most. It is short because a
 	// chain may become valid.
 	NegativeTTL time.Duration
-	// Concurrency bounds the verifications that run at once; zero is one for
-	// each CPU. Hits need none of it.
-	Concurrency int
+	// Run does a verification when it may be done, or says why it cannot. Nil: one
+	// for each CPU at once. Hits need none of it.
+	Run func(ctx context.Context, verify func()) error
 }
 
 // CacheResult tells where a verdict came from.
@@ -76,8 +75,11 @@ type Cache struct {
 	positive *otter.Cache[verdictKey, Path]
 	negative *otter.Cache[verdictKey, refusal]
 	ttl      time.Duration
-	flights  singleflight.Group
-	running  *semaphore.Weighted
+
+	mu      sync.Mutex
+	flights map[verdictKey]*flight
+
+	run func(context.Context, func()) error
 }
 
 // verdictKey identifies all that a verdict depends on, time apart: the bundle's
@@ -97,10 +99,6 @@ func newVerdictKey(b *Bundle, c *Chain, attested []Fingerprint) verdictKey {
 	return verdictKey{b.generation, sha256.Sum256(material)}
 }
 
-func (k verdictKey) String() string {
-	return string(binary.BigEndian.AppendUint64(k.digest[:], k.generation))
-}
-
 // refusal is a negative verdict, kept from one moment until another.
 type refusal struct {
 	failure     *Error
@@ -118,10 +116,10 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	if c.NegativeTTL == 0 {
 		c.NegativeTTL = DefaultNegativeTTL
 	}
-	if c.Concurrency == 0 {
-		c.Concurrency = runtime.GOMAXPROCS(0)
+	if c.Run == nil {
+		c.Run = within(semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))))
 	}
-	if c.Positive < 0 || c.Negative < 0 || c.NegativeTTL < 0 || c.Concurrency < 0 {
+	if c.Positive < 0 || c.Negative < 0 || c.NegativeTTL < 0 {
 		return nil, errors.New("trust: a verdict cache's bounds are not negative")
 	}
 	// Neither cache expires by itself: that takes a goroutine, and goes by
@@ -155,8 +153,21 @@ func NewCache(c CacheConfig) (*Cache, error) {
 		positive: positive,
 		negative: negative,
 		ttl:      c.NegativeTTL,
-		running:  semaphore.NewWeighted(int64(c.Concurrency)),
+		run:      c.Run,
+		flights:  make(map[verdictKey]*flight),
 	}, nil
+}
+
+// within is a Run of as many at once as the semaphore allows.
+func within(running *semaphore.Weighted) func(context.Context, func()) error {
+	return func(ctx context.Context, verify func()) error {
+		if err := running.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		defer running.Release(1)
+		verify()
+		return nil
+	}
 }
 
 // Verify is b.Verify, remembered. The error is an *Error; or it is the context's,
@@ -178,59 +189,76 @@ func (c *Cache) Verify(ctx context.Context, b *Bundle, chain *Chain, opts Option
 		return Path{}, Hit, r.failure
 	}
 	for {
-		result := Shared
-		// The flight may outlive this call, so it spends a budget of its own.
-		budget := *opts.Budget
-		flight := c.flights.DoChan(key.String(), func() (any, error) {
-			result = Miss
-			own := opts
-			own.Budget = &budget
-			return c.fly(ctx, key, b, chain, own)
-		})
+		f, first := c.board(key)
+		if first {
+			// On the caller's own goroutine, whose stack has grown already.
+			f.path, f.err = c.fly(ctx, key, b, chain, opts)
+			c.land(key, f)
+			return f.path, Miss, f.err
+		}
 		select {
 		case <-ctx.Done():
 			return Path{}, Miss, ctx.Err()
-		case r := <-flight:
-			if result == Shared && ctx.Err() == nil && !concerns(r, opts.Now) {
+		case <-f.landed:
+			if ctx.Err() == nil && !f.concerns(opts.Now) {
 				continue
 			}
-			if result == Miss {
-				*opts.Budget = budget
-			}
-			path, _ := r.Val.(Path)
-			return path, result, r.Err
+			return f.path, Shared, f.err
 		}
 	}
 }
 
-// concerns tells whether another call's outcome holds for this one too: it does
-// not if that call's time or budget ran out, or if it went by another clock.
-func concerns(r singleflight.Result, now time.Time) bool {
+// flight is a verification under way.
+type flight struct {
+	landed chan struct{} // closed once what follows is set
+	path   Path
+	err    error
+}
+
+// board returns the flight of that chain, and whether it is a new one.
+func (c *Cache) board(key verdictKey) (_ *flight, first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.flights[key]; f != nil {
+		return f, false
+	}
+	f := &flight{landed: make(chan struct{})}
+	c.flights[key] = f
+	return f, true
+}
+
+func (c *Cache) land(key verdictKey, f *flight) {
+	c.mu.Lock()
+	delete(c.flights, key)
+	c.mu.Unlock()
+	close(f.landed)
+}
+
+// concerns tells whether the outcome holds for another call too: it does not if
+// the first one's time or budget ran out, or if it went by another clock.
+func (f *flight) concerns(now time.Time) bool {
 	var failure *Error
 	switch {
-	case r.Err == nil:
-		path, _ := r.Val.(Path)
-		return path.ValidAt(now)
-	case errors.As(r.Err, &failure):
+	case f.err == nil:
+		return f.path.ValidAt(now)
+	case errors.As(f.err, &failure):
 		return !failure.exhausted
 	}
-	return !errors.Is(r.Err, context.Canceled) && !errors.Is(r.Err, context.DeadlineExceeded)
+	return !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded)
 }
 
 // fly verifies, and keeps the verdict.
 func (c *Cache) fly(ctx context.Context, key verdictKey, b *Bundle, chain *Chain, opts Options) (path Path, err error) {
-	// On this goroutine nobody else recovers.
+	// Others wait for the outcome, whatever it is.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("trust: panic while verifying: %v\n%s", p, debug.Stack())
 		}
 	}()
-	if err := c.running.Acquire(ctx, 1); err != nil {
-		return Path{}, err
-	}
-	defer c.running.Release(1)
 	fresh := opts.Budget.used == 0
-	path, err = b.Verify(chain, opts)
+	if notRun := c.run(ctx, func() { path, err = b.Verify(chain, opts) }); notRun != nil {
+		return Path{}, notRun
+	}
 	var failure *Error
 	switch {
 	case err == nil:

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/hubgate/hubgate/internal/pki"
 )
 
@@ -159,8 +161,9 @@ func TestCacheVerifiesOnceAtATime(t *testing.T) {
 	for name, refusal := range map[string]Fault{"admitted": 0, "refused": Incomplete} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := must(NewCache(CacheConfig{Concurrency: 1}))
-				if err := c.running.Acquire(t.Context(), 1); err != nil {
+				running := semaphore.NewWeighted(1)
+				c := must(NewCache(CacheConfig{Run: within(running)}))
+				if err := running.Acquire(t.Context(), 1); err != nil {
 					t.Fatal(err)
 				}
 				chain := chain
@@ -182,7 +185,7 @@ func TestCacheVerifiesOnceAtATime(t *testing.T) {
 					})
 				}
 				synctest.Wait()
-				c.running.Release(1)
+				running.Release(1)
 				wg.Wait()
 				if got[looked{Miss, refusal}] != 1 || got[looked{Shared, refusal}] != callers-1 {
 					t.Errorf("looks: %v", got)
@@ -201,8 +204,9 @@ func TestCacheContext(t *testing.T) {
 	f := newFactory("Acme")
 	bundle, chain := bundleOf(certs(f.root.Certificate)), chainOf(f.device.Certificate, f.line.Certificate)
 	synctest.Test(t, func(t *testing.T) {
-		c := must(NewCache(CacheConfig{Concurrency: 1}))
-		if err := c.running.Acquire(t.Context(), 1); err != nil {
+		running := semaphore.NewWeighted(1)
+		c := must(NewCache(CacheConfig{Run: within(running)}))
+		if err := running.Acquire(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -223,7 +227,7 @@ func TestCacheContext(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
-		c.running.Release(1)
+		running.Release(1)
 		wg.Wait()
 		if got := look(t, c, bundle, chain, Options{Now: now}); got != (looked{Hit, 0}) {
 			t.Errorf("afterwards: %v", got)
@@ -240,7 +244,7 @@ func TestCacheContext(t *testing.T) {
 
 // TestCachePanic breaks the chain so that verifying it panics.
 func TestCachePanic(t *testing.T) {
-	c := must(NewCache(CacheConfig{Concurrency: 1}))
+	c := must(NewCache(CacheConfig{Run: within(semaphore.NewWeighted(1))}))
 	f := newFactory("Acme")
 	bundle := bundleOf(certs(f.root.Certificate))
 	for range 3 { // the place among those that run is given back
@@ -301,7 +305,7 @@ func TestCacheBounds(t *testing.T) {
 }
 
 func TestCacheConfig(t *testing.T) {
-	for _, config := range []CacheConfig{{Positive: -1}, {Negative: -1}, {NegativeTTL: -1}, {Concurrency: -1}} {
+	for _, config := range []CacheConfig{{Positive: -1}, {Negative: -1}, {NegativeTTL: -1}} {
 		if _, err := NewCache(config); err == nil {
 			t.Errorf("%+v is accepted", config)
 		}

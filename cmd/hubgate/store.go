@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"github.com/hubgate/hubgate/admin"
 	"github.com/hubgate/hubgate/config"
@@ -67,11 +68,21 @@ func redisOptions(c *config.Config, log *slog.Logger) (redisstore.Config, error)
 
 func openBolt(c *config.Config, owner string) (*store, error) {
 	s, err := boltstore.Open(boltstore.Config{Path: c.Store.Path, Owner: owner, Partitions: c.Partitions,
-		Retention: c.Events.Retention.MaxEvents})
+		Retention: c.Events.Retention.MaxEvents, Around: withSpareProcessor})
 	if err != nil {
 		return nil, err
 	}
 	return &store{storeMethods: s, run: s.Run, backup: s, close: s.Close, name: c.Store.Path}, nil
+}
+
+// withSpareProcessor does what waits for the disk. A thread that does keeps its
+// processor from other goroutines for up to 20 ms, until Go takes it away: on one
+// processor, each change to the store would stop all checks.
+func withSpareProcessor(wait func()) {
+	n := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(n + 1)
+	defer runtime.GOMAXPROCS(n)
+	wait()
 }
 
 // idle does nothing until the context ends.
