@@ -26,6 +26,8 @@ var cases = []benchCase{
 	}.run},
 	{"foreign-first", "a chain of an impostor of the hub's CA, never seen before", foreignFirst},
 	{"hostile", "the chain that takes longest to refuse, each never seen before", hostile},
+	{"first-redis", "first connections of devices, on Redis", firstOnRedis},
+	{"first-bolt", "what first connections take of the embedded store", firstOnBolt},
 	{"envoy-https", "new HTTPS connections through Envoy, one request each", httpsConnections},
 	{"envoy-http", "HTTP requests through Envoy on connections that stay", httpRequests},
 	{"envoy-mqtt", "new MQTT connections through Envoy", mqttConnections},

@@ -104,11 +104,18 @@ func (w *world) checks(check func(*pki.Identity, int) grpcload.Request, v *vendo
 	if err != nil {
 		return nil, err
 	}
-	requests := make([]grpcload.Request, w.devices)
+	return asks(check, devices), nil
+}
+
+// checksOf makes the check of a request for each device.
+func checksOf(devices []*pki.Identity) []grpcload.Request { return asks(httpCheck, devices) }
+
+func asks(check func(*pki.Identity, int) grpcload.Request, devices []*pki.Identity) []grpcload.Request {
+	requests := make([]grpcload.Request, len(devices))
 	for i, d := range devices {
 		requests[i] = check(d, i+1)
 	}
-	return requests, nil
+	return requests
 }
 
 // verdict accepts replies that allow, or those that deny.

@@ -54,14 +54,18 @@ func (l *load) close() {
 // warm asks each question twice, whatever time that takes, so that what is
 // measured is no device's first connection.
 func (l *load) warm(ctx context.Context, inFlight int) error {
-	for range 2 {
-		if _, err := l.all(func(c *grpcload.Conn) (int, error) {
-			return c.Count(ctx, max(1, inFlight/len(l.conns)), c.Questions())
-		}); err != nil {
-			return err
-		}
+	if err := l.once(ctx, inFlight); err != nil {
+		return err
 	}
-	return nil
+	return l.once(ctx, inFlight)
+}
+
+// once asks each question once.
+func (l *load) once(ctx context.Context, inFlight int) error {
+	_, err := l.all(func(c *grpcload.Conn) (int, error) {
+		return c.Count(ctx, max(1, inFlight/len(l.conns)), c.Questions())
+	})
+	return err
 }
 
 // all asks over all connections, and tells how many answers came.

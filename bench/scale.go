@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -116,14 +115,19 @@ func (w *world) fill(ctx context.Context, url string, devices int) (each []float
 }
 
 func usedMemory(ctx context.Context, client *redis.Client) (float64, error) {
-	info, err := client.Info(ctx, "memory").Result()
+	return redisInfo(ctx, client, "memory", "used_memory")
+}
+
+// redisInfo reads a figure of Redis's about itself.
+func redisInfo(ctx context.Context, client *redis.Client, section, name string) (float64, error) {
+	info, err := client.Info(ctx, section).Result()
 	if err != nil {
 		return 0, err
 	}
-	_, after, ok := strings.Cut(info, "\nused_memory:")
+	_, after, ok := strings.Cut(info, "\n"+name+":")
 	value, _, _ := strings.Cut(after, "\r")
 	if !ok {
-		return 0, errors.New("used_memory is not in what Redis tells")
+		return 0, fmt.Errorf("%s is not in what Redis tells", name)
 	}
 	return strconv.ParseFloat(value, 64)
 }

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hubgate/hubgate/bench/grpcload"
 	"github.com/hubgate/hubgate/internal/pki"
 	"github.com/hubgate/hubgate/trust"
 )
@@ -101,11 +100,7 @@ func hostile(ctx context.Context, w *world, r *result) error {
 	if err := devices.warm(ctx, w.inFlight); err != nil {
 		return err
 	}
-	floods := make([]grpcload.Request, len(strangers))
-	for i, c := range strangers {
-		floods[i] = httpCheck(c, i+1)
-	}
-	flood, err := openLoad(ctx, s, floods, verdict(false))
+	flood, err := openLoad(ctx, s, checksOf(strangers), verdict(false))
 	if err != nil {
 		return err
 	}
@@ -152,15 +147,11 @@ func foreignFirst(ctx context.Context, w *world, r *result) error {
 	if err != nil {
 		return err
 	}
-	requests := make([]grpcload.Request, len(strangers))
-	for i, c := range strangers {
-		requests[i] = httpCheck(c, i+1)
-	}
 	s, err := w.server(ctx, "hubgate")
 	if err != nil {
 		return err
 	}
-	sides, err := w.leastWork(ctx, file, s, requests, verdict(false))
+	sides, err := w.leastWork(ctx, file, s, checksOf(strangers), verdict(false), func(measure func() (sample, error)) (sample, error) { return measure() })
 	if err != nil {
 		return err
 	}

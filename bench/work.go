@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/gob"
 	"fmt"
 	"os"
@@ -12,8 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"crypto/x509"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
@@ -162,7 +161,10 @@ func (w *world) bareWork(ctx context.Context, file string, n int) (sample, error
 
 // leastWork compares hubgate, which is asked each of the questions once, some of
 // them a round, to work: done by itself, and by a server that does nothing else.
-func (w *world) leastWork(ctx context.Context, file string, s *server, questions []grpcload.Request, accept func([]byte) error) ([]*side, error) {
+// Each measurement of a server is made in around.
+func (w *world) leastWork(ctx context.Context, file string, s *server, questions []grpcload.Request, accept func([]byte) error,
+	around func(measure func() (sample, error)) (sample, error),
+) ([]*side, error) {
 	floor, err := w.startNoop(ctx, workKind+file)
 	if err != nil {
 		return nil, err
@@ -175,7 +177,9 @@ func (w *world) leastWork(ctx context.Context, file string, s *server, questions
 			return nil, err
 		}
 		w.closers = append(w.closers, l.close)
-		return &side{name: name, measure: func() (sample, error) { return l.count(ctx, w.inFlight, n) }}, nil
+		return &side{name: name, measure: func() (sample, error) {
+			return around(func() (sample, error) { return l.count(ctx, w.inFlight, n) })
+		}}, nil
 	}
 	hubgate, err := ask("hubgate", s, questions, accept)
 	if err != nil {
