@@ -111,7 +111,7 @@ func (t *translation) misconfigured(format string, args ...any) {
 // value is the value of a metadata key, "" if it is not there. A dash is what
 // Envoy's formatters print where there is nothing to print.
 func (t *translation) value(key string) string {
-	values := t.md.Get(key)
+	values := t.md[key] // lower-case, as gRPC's keys are: Get would see to that each time
 	switch {
 	case len(values) > 1:
 		t.misconfigured("Envoy sent the metadata %s %d times: list it once in the filter's grpc_service.initial_metadata", key, len(values))

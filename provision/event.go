@@ -212,9 +212,11 @@ func boundEvent(was, d Device, from netip.Addr, decision string, now time.Time) 
 
 // newID returns a UUIDv7 (RFC 9562), which sorts by time, to a millisecond. It
 // cannot be guessed, and is no secret.
-func newID() string {
+func newID() string { return newIDAt(time.Now()) }
+
+func newIDAt(now time.Time) string {
 	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], uint64(time.Now().UnixMilli())<<16|rand.Uint64()&0xffff)
+	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16|rand.Uint64()&0xffff)
 	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
 	id[6] = id[6]&0x0f | 7<<4
 	id[8] = id[8]&0x3f | 0x80

@@ -204,7 +204,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 // connection is a dry run.
 func (g *Gate) Admit(ctx context.Context, c Connection) (d Decision) {
 	start := time.Now()
-	id := newID()
+	id := newIDAt(start)
 	current := g.round.enter()
 	defer current.leave()
 	defer func() {
