@@ -43,7 +43,8 @@ func CheckTrust(h Hub, others []Hub) *HubError {
 // names and IDs that clash, certificates that cannot be anchors, an anchor that
 // another hub trusts too (itself, its issuer or what it issued) unless both keep
 // their devices apart, and more than four anchors of one subject among hubs that
-// are found by issuer.
+// are found by issuer. Of a hub that is found by SNI alone only its anchors are
+// trusted here, not the intermediates below them.
 func CheckHubs(hubs []Hub) []*HubError {
 	var errs []*HubError
 	add := func(hub int, field string, item int, err error) {
@@ -99,6 +100,11 @@ func CheckHubs(hubs []Hub) []*HubError {
 		intermediates, err := parseAll(h.Intermediates)
 		if err != nil {
 			add(i, "intermediates", -1, err)
+		}
+		if h.SNIOnly {
+			// It is never found by them. And they are what its owner's own CAs signed, so
+			// whoever has a CA could keep others from installing theirs by signing those.
+			intermediates = nil
 		}
 		bundle, err := trust.NewBundle(anchors, intermediates)
 		if err != nil {

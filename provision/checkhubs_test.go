@@ -1,6 +1,7 @@
 package provision_test
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"testing"
@@ -35,6 +36,10 @@ func TestHubsThatCannotServeSideBySide(t *testing.T) {
 	of := func(a *pki.Authority) provision.AdmissionRule {
 		return provision.AdmissionRule{Anchor: trust.KeyHashOf(a.Certificate), NamePattern: "A-.*"}
 	}
+	cross := must[*x509.Certificate](t)(other.CrossSign(vendor))
+	knows := func(c *x509.Certificate) func(*provision.Hub) {
+		return func(h *provision.Hub) { h.Intermediates = [][]byte{c.Raw} }
+	}
 	const related = "trust_anchors: hub b trusts the same CA as hub a"
 	tests := []struct {
 		name string
@@ -53,6 +58,14 @@ func TestHubsThatCannotServeSideBySide(t *testing.T) {
 			hub("a", anchors(sub.Certificate)),
 			hub("b", anchors(vendor.Certificate), func(h *provision.Hub) { h.Intermediates = [][]byte{line.Certificate.Raw} }),
 		}, "trust_anchors: hub b trusts the same CA as hub a"},
+		{"a CA that another hub's CA signed", []provision.Hub{
+			hub("a", anchors(other.Certificate), knows(cross)), hub("b", anchors(vendor.Certificate))}, related},
+		{"a CA that another hub's CA signed, found by SNI only", []provision.Hub{
+			hub("a", anchors(other.Certificate), knows(cross), apart()), hub("b", anchors(vendor.Certificate))}, ""},
+		{"a CA below one that another hub's CA signed, found by SNI only", []provision.Hub{
+			hub("a", anchors(line.Certificate)), hub("b", anchors(other.Certificate), knows(cross), apart())}, ""},
+		{"a CA that another hub's CA signed, as anchor of a hub found by SNI only", []provision.Hub{
+			hub("a", anchors(cross), apart()), hub("b", anchors(vendor.Certificate))}, related},
 		{"the same CA, kept apart", []provision.Hub{
 			hub("a", anchors(vendor.Certificate), apart(serials)), hub("b", anchors(vendor.Certificate), apart(of(vendor)))}, ""},
 		{"a CA and its issuer, kept apart", []provision.Hub{

@@ -32,7 +32,7 @@ type liveHub struct {
 // trusted is what a hub trusts, less what of that is revoked.
 type trusted struct {
 	*trust.Bundle
-	// uploaded are the intermediates that the hub's owner vouches for, as
+	// uploaded are the intermediates that somebody vouches for, as
 	// opposed to those that a device brought.
 	uploaded map[trust.Fingerprint]struct{}
 }
@@ -103,7 +103,7 @@ type claim uint8
 // The claims, from the worst to the best.
 const (
 	noClaim claim = iota
-	vouched       // the path needs an intermediate that only the hub's owner vouches for
+	vouched       // the path needs an intermediate that was uploaded or declared
 	sent          // the device sent every intermediate of the path itself
 )
 

@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/trust"
@@ -106,7 +108,7 @@ func (f *Fleet) AddAnchor(ctx context.Context, p access.Principal, hub string, s
 	} else if err := checkChallenge(h.ID, c, spec.Challenge, now); err != nil {
 		return Anchor{}, err
 	}
-	h, err = f.changeTrust(ctx, h.ID,
+	h, err = f.changeTrust(ctx, p, h.ID,
 		func(h *provision.Hub) error {
 			switch {
 			case slices.ContainsFunc(h.Anchors, func(der []byte) bool { return bytes.Equal(der, c.Raw) }):
@@ -273,7 +275,8 @@ func (f *Fleet) intermediatesOf(ctx context.Context, h provision.Hub) ([]Interme
 
 // AddIntermediates uploads intermediates (PEM) of the hub's vendors, so that
 // devices that send their leaf alone are recognised. Those that are there
-// already are no error. It takes an Admin.
+// already are no error. It takes an Admin, and one of all projects for a hub that
+// is found by issuer: to sign somebody else's CA does not take its key.
 func (f *Fleet) AddIntermediates(ctx context.Context, p access.Principal, hub, certificates string) (_ []Intermediate, err error) {
 	a := f.act(p, provision.IntermediatesAdded)
 	defer a.end(ctx, &err)
@@ -290,8 +293,8 @@ func (f *Fleet) AddIntermediates(ctx context.Context, p access.Principal, hub, c
 	}
 	now := f.now()
 	before := h
-	h, err = f.changeTrust(ctx, h.ID,
-		func(h *provision.Hub) error { return addIntermediates(h, added, now) },
+	h, err = f.changeTrust(ctx, p, h.ID,
+		func(h *provision.Hub) error { return addIntermediates(p, h, added, now) },
 		func(h provision.Hub) provision.Event { return provision.IntermediatesAdded.OnHub(h, now) })
 	switch {
 	case errors.Is(err, errUnchanged):
@@ -305,7 +308,7 @@ func (f *Fleet) AddIntermediates(ctx context.Context, p access.Principal, hub, c
 	return all, errors.Join(lerr, err)
 }
 
-func addIntermediates(h *provision.Hub, added []*x509.Certificate, now time.Time) error {
+func addIntermediates(p access.Principal, h *provision.Hub, added []*x509.Certificate, now time.Time) error {
 	all := slices.Clone(h.Intermediates)
 	for _, c := range added {
 		if !slices.ContainsFunc(all, func(der []byte) bool { return bytes.Equal(der, c.Raw) }) {
@@ -315,6 +318,10 @@ func addIntermediates(h *provision.Hub, added []*x509.Certificate, now time.Time
 	switch {
 	case len(all) == len(h.Intermediates):
 		return errUnchanged
+	case !h.SNIOnly && p.Project != uuid.Nil:
+		return conflict(Conflict, "hub %s is found by the CAs it knows, and nobody proves to own the key of an intermediate: "+
+			"an admin of one project uploads them only where devices name the hub (sni_only). Set that, install the certificate as a trust anchor "+
+			"with a challenge that its key signed, or have an admin of all projects upload it", h.Name)
 	case len(all) > maxIntermediates:
 		return conflict(TooMany, "hub %s would have %d intermediates, more than %d", h.Name, len(all), maxIntermediates)
 	}

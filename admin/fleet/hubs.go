@@ -375,22 +375,29 @@ func (f *Fleet) UpdateHub(ctx context.Context, p access.Principal, idOrName stri
 		return Hub{}, err
 	}
 	now := f.now()
-	update := f.store.UpdateHub
-	if c.SNIOnly != nil && !*c.SNIOnly && h.SNIOnly || c.changesRules() {
-		update = f.changeTrust // it comes to be found by its anchors, or may keep fewer devices out
-	}
 	before := h
-	h, err = update(ctx, h.ID,
-		func(h *provision.Hub) error {
-			before = *h
-			return c.apply(h, now)
-		},
-		func(after provision.Hub) provision.Event {
-			if c.Enabled != nil && after.Disabled == before.Disabled {
-				return provision.Updated.OnHub(after, now) // something else was changed
-			}
-			return c.act().OnHub(after, now)
-		})
+	edit := func(h *provision.Hub) error {
+		before = *h
+		if err := c.apply(h, now); err != nil {
+			return err
+		}
+		if before.SNIOnly && !h.SNIOnly && len(h.Intermediates) > 0 && p.Project != uuid.Nil {
+			return conflict(Conflict, "hub %s has intermediates that were uploaded, and would be found by them: nobody proved to own their keys. "+
+				"Remove them first, or have an admin of all projects do it", h.Name)
+		}
+		return nil
+	}
+	event := func(after provision.Hub) provision.Event {
+		if c.Enabled != nil && after.Disabled == before.Disabled {
+			return provision.Updated.OnHub(after, now) // something else was changed
+		}
+		return c.act().OnHub(after, now)
+	}
+	if c.SNIOnly != nil && !*c.SNIOnly || c.changesRules() { // it comes to be found by its anchors, or may keep fewer devices out
+		h, err = f.changeTrust(ctx, p, h.ID, edit, event)
+	} else {
+		h, err = f.store.UpdateHub(ctx, h.ID, edit, event)
+	}
 	switch {
 	case errors.Is(err, errUnchanged):
 		h = before

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hubgate/hubgate/admin/access"
 	"github.com/hubgate/hubgate/provision"
 	"github.com/hubgate/hubgate/trust"
 )
@@ -49,13 +50,13 @@ var errBusy = errors.New("another change of the hub's trust is under way")
 // declared to this process, and provision.Gate.Declare compares them with the
 // stored ones. A link between two CAs that neither hub was given is not seen. A
 // chain that verifies on two hubs all the same is refused as hub_ambiguous.
-func (f *Fleet) changeTrust(ctx context.Context, id provision.HubID, edit func(*provision.Hub) error, event func(provision.Hub) provision.Event) (provision.Hub, error) {
+func (f *Fleet) changeTrust(ctx context.Context, p access.Principal, id provision.HubID, edit func(*provision.Hub) error, event func(provision.Hub) provision.Event) (provision.Hub, error) {
 	mine := provision.Proposal{ID: uuid.New()}
 	proposed, err := f.propose(ctx, id, &mine, edit)
 	if err != nil {
 		return provision.Hub{}, err
 	}
-	if err := f.compare(ctx, proposed); err != nil {
+	if err := f.compare(ctx, p, proposed); err != nil {
 		f.withdraw(ctx, id, mine.ID)
 		return provision.Hub{}, err
 	}
@@ -128,7 +129,7 @@ func (f *Fleet) withdraw(ctx context.Context, hub provision.HubID, proposal uuid
 
 // compare checks the hub, as it would be, against all others as they are and
 // as they propose to be.
-func (f *Fleet) compare(ctx context.Context, after provision.Hub) error {
+func (f *Fleet) compare(ctx context.Context, p access.Principal, after provision.Hub) error {
 	others, err := f.otherHubs(ctx, after.ID)
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (f *Fleet) compare(ctx context.Context, after provision.Hub) error {
 			return h.Proposal != nil && f.now().Sub(h.Proposal.At) >= proposalLife
 		})
 		if old < 0 {
-			return refuseTrust(after, wrong)
+			return refuseTrust(p, after, wrong)
 		}
 		f.withdraw(ctx, others[old].ID, others[old].Proposal.ID)
 		if others[old], err = f.store.Hub(ctx, others[old].ID); errors.Is(err, provision.ErrNotFound) {
@@ -172,9 +173,14 @@ func withProposal(h provision.Hub) provision.Hub {
 	return h
 }
 
-// refuseTrust says what is wrong without a word of whose the other hub is.
-func refuseTrust(h provision.Hub, wrong *provision.HubError) error {
-	if errors.Is(wrong, provision.ErrRelated) {
+// refuseTrust says what is wrong, and which the other hub is only to whoever sees
+// all hubs.
+func refuseTrust(p access.Principal, h provision.Hub, wrong *provision.HubError) error {
+	switch {
+	case !errors.Is(wrong, provision.ErrRelated):
+	case p.Project == uuid.Nil:
+		return conflict(AnchorRelated, "%s", wrong)
+	default:
 		return conflict(AnchorRelated, "hub %s would trust a CA that another hub trusts, or one that issued it or was issued by it: a device of one could enter the other, unless both have sni_only and an admission rule for it", h.Name)
 	}
 	return conflict(TooMany, "%s", wrong)

@@ -171,8 +171,11 @@ func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompD
 func newIntermediateAdd(t *target, std streams) *cobra.Command {
 	var o output
 	c := &cobra.Command{
-		Use:               "add HUB FILE.pem",
-		Short:             "Have a hub know intermediates that devices do not present",
+		Use:   "add HUB FILE.pem",
+		Short: "Have a hub know intermediates that devices do not present",
+		Long: `Have a hub know intermediates that devices do not present. For a hub that is
+found by its CAs (not --sni-only) this takes an admin of all projects, as nobody
+proves to own an intermediate's key.`,
 		Args:              args("HUB", "FILE.pem"),
 		ValidArgsFunction: t.completeHubs(completeFiles),
 		RunE: func(c *cobra.Command, args []string) error {
