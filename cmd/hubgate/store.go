@@ -68,21 +68,21 @@ func redisOptions(c *config.Config, log *slog.Logger) (redisstore.Config, error)
 
 func openBolt(c *config.Config, owner string) (*store, error) {
 	s, err := boltstore.Open(boltstore.Config{Path: c.Store.Path, Owner: owner, Partitions: c.Partitions,
-		Retention: c.Events.Retention.MaxEvents, Around: withSpareProcessor})
+		Retention: c.Events.Retention.MaxEvents})
 	if err != nil {
 		return nil, err
 	}
 	return &store{storeMethods: s, run: s.Run, backup: s, close: s.Close, name: c.Store.Path}, nil
 }
 
-// withSpareProcessor does what waits for the disk. A thread that does keeps its
-// processor from other goroutines for up to 20 ms, until Go takes it away: on one
-// processor, each change to the store would stop all checks.
-func withSpareProcessor(wait func()) {
-	n := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(n + 1)
-	defer runtime.GOMAXPROCS(n)
-	wait()
+// spareProcessor has Go use two processors at least, though they be one. A thread
+// that waits for the disk keeps its processor from other goroutines for up to 20
+// ms, until Go takes it away: on one, each change to the store would stop all
+// checks.
+func spareProcessor() {
+	if runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
+	}
 }
 
 // idle does nothing until the context ends.
