@@ -24,6 +24,8 @@ const (
 	activeKnown    = 2
 	// quiet is how soon a processor is there again where nobody else waits for it.
 	quiet = 100 * time.Microsecond
+	// aWhile is how long nobody may have waited before a chain goes ahead.
+	aWhile = 200 * time.Microsecond
 )
 
 // errCrowded is for whoever would wait for longer than his caller does.
@@ -126,10 +128,11 @@ func (c *courtesy) wait(ctx context.Context, ahead int64) (now time.Time, err er
 	}
 }
 
-// alone lets others go first, and tells whether there were none. Go may not have
-// told yet of someone whom it has just heard of, so it looks twice.
+// alone lets others go first, and tells whether there were none for a while: an
+// answer that is on its way brings the next check, so that even busy processors
+// have nothing to do now and then.
 func (c *courtesy) alone() bool {
-	for range 2 {
+	for began := time.Now(); time.Since(began) < aWhile; {
 		if c.pass() >= quiet {
 			return false
 		}
