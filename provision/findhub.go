@@ -65,9 +65,10 @@ func (g *Gate) searchHub(ctx context.Context, c *Connection, f *Facts) *liveHub 
 
 // findByIssuer finds the one hub whose anchors signed the chain. Only
 // signatures count: a look-alike CA never makes a hub ambiguous, and a chain
-// that is signed but expired still tells its hub. Where several hubs have a path,
-// the best claim counts: a hub of which the device sent the whole path beats one
-// that brings an intermediate of its own.
+// that is signed but expired still tells its hub, if it is valid for no other: else
+// whoever cross-signs a line, and revokes that, would make it ambiguous. Where
+// several hubs have a path, the best claim counts: a hub of which the device sent
+// the whole path beats one that brings an intermediate of its own.
 func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 	type signer struct {
 		hub     *liveHub
@@ -85,7 +86,7 @@ func (g *Gate) findByIssuer(ctx context.Context, f *Facts) *liveHub {
 	candidates := g.candidates(ctx, f)
 	for _, h := range candidates {
 		path, err := g.verify(ctx, h, f, &budget)
-		found := signer{h, vouched, path, err}
+		found := signer{h, refused, path, err}
 		if err == nil {
 			found.claim = h.claimTo(path, &f.Connection)
 		}

@@ -103,6 +103,7 @@ type claim uint8
 // The claims, from the worst to the best.
 const (
 	noClaim claim = iota
+	refused       // the chain is signed under the hub's anchors, and not valid there; perhaps by what it has learned
 	vouched       // the path needs an intermediate that was uploaded or declared
 	sent          // the device sent every intermediate of the path itself
 )
