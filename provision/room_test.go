@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hubgate/hubgate/provision"
 )
@@ -42,7 +43,7 @@ func TestKnownDevicesGoFirst(t *testing.T) {
 	t.Parallel()
 	slow := slowStore{creating: make(chan struct{}), release: make(chan struct{})}
 	r := newRig(t, func(c *provision.GateConfig) {
-		c.MaxInFlight = 4 // two that are not recognised, one that creates
+		c.MaxInFlight = 2 // one that is not recognised, one that creates
 		slow.Store = c.Store
 		c.Store = slow
 	})
@@ -52,7 +53,7 @@ func TestKnownDevicesGoFirst(t *testing.T) {
 	r.expect(known, provision.DeviceProvisioned)
 	r.settle(known, provision.DeviceKnown)
 
-	answers := make(chan provision.Decision, 2)
+	answers := make(chan provision.Decision, 1)
 	ask := func(c provision.Connection) { answers <- r.gate.Admit(t.Context(), c) }
 	go ask(sealed(over(leaf(t, vendor, "slow")), nil))
 	<-slow.creating
@@ -64,26 +65,48 @@ func TestKnownDevicesGoFirst(t *testing.T) {
 	}
 	r.expect(over(leaf(t, vendor, "new")), provision.DeviceProvisioned)
 
-	release := make(chan struct{})
-	for range 2 {
-		c := sealed(over(leaf(t, root(t, "Globex"), "stranger")), nil)
-		h := held{c.Evidence, make(chan struct{}), release}
-		c.Evidence = h
-		go ask(c)
-		<-h.reading
-	}
+	c := sealed(over(leaf(t, root(t, "Globex"), "stranger")), nil)
+	h := held{c.Evidence, make(chan struct{}), make(chan struct{})}
+	c.Evidence = h
+	go ask(c)
+	<-h.reading
 	n := 0
 	if d := r.gate.Admit(t.Context(), sealed(over(leaf(t, vendor, "third")), &n)); d.Reason != provision.Overloaded || n != 0 {
 		t.Errorf("a stranger too many: %s, decoded %d times", d.Reason, n)
 	}
 	r.expect(known, provision.DeviceKnown)
-	close(release)
-	for range 2 {
-		if d := <-answers; d.Reason != provision.ChainIncomplete {
-			t.Errorf("a stranger: %s (%s)", d.Reason, d.Detail)
-		}
+	close(h.release)
+	if d := <-answers; d.Reason != provision.ChainIncomplete {
+		t.Errorf("a stranger: %s (%s)", d.Reason, d.Detail)
 	}
 	r.expect(over(leaf(t, vendor, "third")), provision.DeviceProvisioned)
+}
+
+// TestStrangersDoNotWaitInVain: who would wait longer for a processor than his
+// caller does is told so, and costs no more.
+func TestStrangersDoNotWaitInVain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(*provision.GateConfig) {})
+	vendor := root(t, "Acme")
+	r.hub("factory", anchors(vendor.Certificate))
+	known := over(leaf(t, vendor, "known"))
+	r.expect(known, provision.DeviceProvisioned)
+	r.settle(known, provision.DeviceKnown)
+
+	soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	provision.KeepBusy(r.gate, time.Minute)
+	n := 0
+	if d := r.gate.Admit(soon, sealed(over(leaf(t, vendor, "new")), &n)); d.Reason != provision.Overloaded || n != 0 {
+		t.Errorf("a new device: %s, decoded %d times", d.Reason, n)
+	}
+	if d := r.gate.Admit(soon, sealed(known, nil)); d.Reason != provision.DeviceKnown {
+		t.Errorf("a known one: %s (%s)", d.Reason, d.Detail)
+	}
+	provision.KeepBusy(r.gate, time.Millisecond)
+	if d := r.gate.Admit(soon, sealed(over(leaf(t, vendor, "new")), &n)); d.Reason != provision.DeviceProvisioned || n != 1 {
+		t.Errorf("where there is time: %s, decoded %d times", d.Reason, n)
+	}
 }
 
 // hookOf is a hook that does not answer until it is let.
