@@ -85,6 +85,7 @@ type Fetcher struct {
 	reader  *reader
 	fetched *prometheus.CounterVec
 	due     *dueMetric
+	timeout time.Duration
 
 	mu    sync.Mutex
 	turns turns
@@ -121,7 +122,7 @@ func New(c Config) (*Fetcher, error) {
 			Name: "hubgate_crl_fetches_total",
 			Help: "Readings of sources of certificate revocation lists, by result: new, unchanged, failed.",
 		}, []string{"result"}),
-		due:     newDueMetric(),
+		due: newDueMetric(), timeout: timeout,
 		turns:   turns{hubs: make(map[provision.HubID]*turn)},
 		overdue: make(map[overdue]struct{}),
 	}
@@ -181,10 +182,10 @@ func (f *Fetcher) begin(hubs []provision.Hub) (work, bool) {
 // fetch reads a source and stores what it gave.
 func (f *Fetcher) fetch(ctx context.Context, w work) {
 	h := w.hub
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	list, isNew, err := f.take(ctx, h, w.source)
-	if err != nil && ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	list, isNew, err := f.take(limited, h, w.source)
+	if err != nil && ctx.Err() != nil {
 		return // the process ends
 	}
 	result := "unchanged"
@@ -197,23 +198,28 @@ func (f *Fetcher) fetch(ctx context.Context, w work) {
 			"issuer", list.Name.String(), "number", list.Number.String(), "entries", len(list.Revoked), "next_update", list.NextUpdate)
 	}
 	f.fetched.WithLabelValues(result).Inc()
+	if !f.end(w, list, err) {
+		return
+	}
+	f.log.WarnContext(ctx, "a certificate revocation list could not be had", "hub", h.Name, "hub_id", h.ID.String(), "source", w.source, "error", err)
+	f.tell(ctx, h, provision.ReasonCRLUnavailable, fmt.Sprintf("no certificate revocation list could be had from %s", w.source))
+}
+
+// end notes what came of reading a source, and reports whether that is a failure
+// which was not told of.
+func (f *Fetcher) end(w work, list *trust.CRL, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known := f.turns.end(w)
 	if known == nil {
-		return // it is no source any more
+		return false // it is no source any more
 	}
 	known.next = f.now().Add(f.pause(list, err))
-	if err == nil {
-		known.failure = ""
-		return
+	told := known.failure
+	if known.failure = ""; err != nil {
+		known.failure = err.Error()
 	}
-	if told := known.failure; told == err.Error() {
-		return
-	}
-	known.failure = err.Error()
-	f.log.WarnContext(ctx, "a certificate revocation list could not be had", "hub", h.Name, "hub_id", h.ID.String(), "source", w.source, "error", err)
-	f.tell(ctx, h, provision.ReasonCRLUnavailable, fmt.Sprintf("no certificate revocation list could be had from %s", w.source))
+	return err != nil && known.failure != told
 }
 
 // take reads a source and stores its list, if that says anything new.

@@ -2,6 +2,7 @@ package crl
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -180,4 +181,27 @@ func TestSilentSources(t *testing.T) {
 	s.eventually("another hub's list is in force", func() bool { return s.number(hub) == 1 })
 	s.ahead.Store(int64(48 * time.Hour))
 	s.eventually("that it is overdue is told of", func() bool { return s.events(hub, provision.ReasonCRLOverdue) == 1 })
+}
+
+// TestASourceThatDoesNotEnd: that a list was not had in time is told of.
+func TestASourceThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(server.Close)
+	s := newSite(t, loopback)
+	f := must(New(Config{Gate: s.gate, Store: s.store, Networks: loopback, Logger: slog.New(slog.DiscardHandler)}))
+	f.timeout = 20 * time.Millisecond
+	hub := s.stored(server.URL)
+	f.keep([]provision.Hub{hub})
+	w, ok := f.begin([]provision.Hub{hub})
+	if !ok {
+		t.Fatal("there is nothing to read")
+	}
+	f.fetch(t.Context(), w)
+	if n := s.events(hub, provision.ReasonCRLUnavailable); n != 1 {
+		t.Errorf("%d events", n)
+	}
 }
