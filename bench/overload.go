@@ -145,7 +145,7 @@ func (c *crowd) offer(ctx context.Context, perSecond float64, long time.Duration
 	if err != nil {
 		return of, err
 	}
-	var asked [2]int
+	var asked, within [2]int // within long, those that were allowed
 	var took [2][]time.Duration
 	for i, o := range all {
 		for _, call := range o.Made {
@@ -156,13 +156,15 @@ func (c *crowd) offer(ctx context.Context, perSecond float64, long time.Duration
 			asked[who]++
 			if call.Good {
 				took[who] = append(took[who], call.Took)
+				if call.Due+call.Took <= long {
+					within[who]++
+				}
 			}
 		}
 	}
 	for who, t := range took {
-		n := float64(len(t))
-		of[who] = sample{goodput: n / long.Seconds(), allowed: 100 * n / float64(max(1, asked[who]))}
-		if n > 0 {
+		of[who] = sample{goodput: float64(within[who]) / long.Seconds(), allowed: 100 * float64(len(t)) / float64(max(1, asked[who]))}
+		if len(t) > 0 {
 			percentiles(of[who], t)
 		}
 	}
