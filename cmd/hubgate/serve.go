@@ -150,9 +150,6 @@ func serve(ctx context.Context, f serveFlags, std streams) (err error) {
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	if s.store.backup != nil { // the embedded one
-		spareProcessor()
-	}
 	return s.run(ctx)
 }
 

@@ -68,21 +68,24 @@ func redisOptions(c *config.Config, log *slog.Logger) (redisstore.Config, error)
 
 func openBolt(c *config.Config, owner string) (*store, error) {
 	s, err := boltstore.Open(boltstore.Config{Path: c.Store.Path, Owner: owner, Partitions: c.Partitions,
-		Retention: c.Events.Retention.MaxEvents})
+		Retention: c.Events.Retention.MaxEvents, Around: withSpareProcessor})
 	if err != nil {
 		return nil, err
 	}
 	return &store{storeMethods: s, run: s.Run, backup: s, close: s.Close, name: c.Store.Path}, nil
 }
 
-// spareProcessor has Go use two processors at least, though they be one. A thread
-// that waits for the disk keeps its processor from other goroutines for up to 20
-// ms, until Go takes it away: on one, each change to the store would stop all
-// checks.
-func spareProcessor() {
+// withSpareProcessor does what waits for the disk. A thread that does keeps its
+// processor from other goroutines for up to 20 ms, until Go takes it away: on one
+// processor, each change to the store would stop all checks. To add one and take
+// it back stops them for 6 µs. A spare one all the time would cost strangers a
+// third more, as Go then wakes a thread for each goroutine.
+func withSpareProcessor(wait func()) {
 	if runtime.GOMAXPROCS(0) == 1 {
 		runtime.GOMAXPROCS(2)
+		defer runtime.GOMAXPROCS(1)
 	}
+	wait()
 }
 
 // idle does nothing until the context ends.

@@ -50,6 +50,9 @@ type Config struct {
 	// Retention is how many events each partition keeps at most; 0 means
 	// DefaultRetention.
 	Retention int
+	// Around is what each commit is made in: it calls commit once, which waits
+	// for the disk. Nil: nothing.
+	Around func(commit func())
 	// Now is the clock of Watch, of sessions, of leases on cursors and of rates;
 	// nil means time.Now.
 	Now func() time.Time
@@ -67,6 +70,7 @@ type Store struct {
 	sessions   *sessions
 	owners     *owners
 	rates      *rates
+	around     func(func())
 	queue      chan *op
 	running    atomic.Bool
 	replaced   atomic.Bool
@@ -99,6 +103,9 @@ func Open(config Config) (*Store, error) {
 	if now == nil {
 		now = time.Now
 	}
+	if config.Around == nil {
+		config.Around = func(commit func()) { commit() }
+	}
 	s := &Store{
 		path:      path,
 		db:        db,
@@ -107,6 +114,7 @@ func Open(config Config) (*Store, error) {
 		sessions:  newSessions(now),
 		owners:    newOwners(now),
 		rates:     newRates(now),
+		around:    config.Around,
 		queue:     make(chan *op, maxBatch),
 		closing:   make(chan struct{}),
 		stopped:   make(chan struct{}),

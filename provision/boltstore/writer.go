@@ -175,7 +175,7 @@ func (s *Store) transact(apply func(*txn)) error {
 		return nil
 	}
 	s.feed.committing()
-	err = tx.Commit()
+	s.around(func() { err = tx.Commit() })
 	// A commit that failed in its last step may have happened: who watches is
 	// better told once too often.
 	s.feed.committed(t.changes)

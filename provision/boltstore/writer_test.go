@@ -15,6 +15,34 @@ import (
 	"github.com/hubgate/hubgate/provision/storetest"
 )
 
+// TestAround: every commit is made in what the configuration says, and nothing
+// else is.
+func TestAround(t *testing.T) {
+	t.Parallel()
+	begun, ended := 0, 0
+	s := start(t, Config{Around: func(commit func()) {
+		begun++
+		commit()
+		ended++
+	}})
+	hub, err := storetest.CreateHub(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := storetest.CreateDevices(t.Context(), s, hub, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.CreateDevice(t.Context(), storetest.NewCreation(storetest.NewHub(), "of no hub")); !errors.Is(err, provision.ErrHubChanged) {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if begun != 2 || ended != 2 {
+		t.Errorf("%d commits began and %d ended", begun, ended)
+	}
+}
+
 // TestBatchIsIsolated: what waits is one transaction, and what is refused or
 // given up in it takes no neighbour along.
 func TestBatchIsIsolated(t *testing.T) {
