@@ -152,6 +152,13 @@ func (f *feed) current(hub HubID, partition int) bool {
 	return p.begun && p.loaded == p.epoch && !changed
 }
 
+// told reports whether the hub is known to have changed, and not yet read since.
+func (f *feed) told(hub HubID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hubs[hub].whole
+}
+
 // unread counts the partitions whose hubs were never read.
 func (f *feed) unread() int {
 	f.mu.Lock()

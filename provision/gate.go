@@ -348,18 +348,21 @@ func (g *Gate) examine(ctx context.Context, f *Facts) *liveHub {
 
 // readThrough returns the hub as it is now: from memory while the change feed
 // proves it current, else from the store, nil if it is gone. While the store
-// does not answer, what was known last counts for the outage window.
+// does not answer, what was known last counts for the outage window, unless the
+// feed has told of a change before it fell silent.
 func (g *Gate) readThrough(ctx context.Context, h *liveHub, now time.Time) (*liveHub, error) {
+	partition := int(h.slot) % len(g.devices.partitions)
+	if g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
+		// The directory is current; h may have been found in it just before it
+		// was read anew.
+		return g.hubs.id(h.ID), nil
+	}
 	// h may have been found long ago, and the directory have learned of a change
 	// that neither the feed nor the store can tell of now.
+	usable := g.devices.isFresh(partition, now, g.outageOf(h)) && !g.feed.told(h.ID)
 	if h = g.hubs.id(h.ID); h == nil {
 		return nil, nil //nolint:nilnil // it is gone
 	}
-	partition := int(h.slot) % len(g.devices.partitions)
-	if g.feed.current(h.ID, partition) && g.devices.isFresh(partition, now, freshFor) {
-		return h, nil
-	}
-	usable := g.devices.isFresh(partition, now, g.outageOf(h))
 	start := time.Now()
 	read, cancel := patience(ctx, usable)
 	defer cancel()
