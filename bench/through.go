@@ -8,8 +8,8 @@ import (
 )
 
 // inFlightThroughEnvoy is how many devices connect at a time: enough to keep
-// the servers' processor busy.
-const inFlightThroughEnvoy = 16
+// the servers' processor busy, also where one waits to be alone.
+const inFlightThroughEnvoy = 64
 
 // through measures what goes through several Envoys. open makes what a worker
 // does again and again out of an Envoy and the devices that are the worker's

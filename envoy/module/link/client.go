@@ -21,8 +21,9 @@ const (
 	// greetTimeout bounds dialing, and each step of the greeting.
 	greetTimeout = 5 * time.Second
 	// batchPause is the pause after a write: what comes meanwhile goes with the
-	// next, so that many connections cost few writes, and one does not wait.
-	batchPause = 20 * time.Millisecond
+	// next, so that many connections cost few writes. It is short, as a connection
+	// that is held until it is alone waits for it.
+	batchPause = time.Millisecond
 	// activityInterval is the pause between two reports of activity.
 	activityInterval = time.Minute
 )
