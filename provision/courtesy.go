@@ -28,8 +28,8 @@ const (
 	aWhile = 200 * time.Microsecond
 )
 
-// errCrowded is for whoever would wait for longer than his caller does.
-var errCrowded = errors.New("known devices need the processors, and too many chains that were not seen before wait for what is left")
+// errNoTurn is for whoever would wait for longer than his caller does.
+var errNoTurn = errors.New("known devices need the processors, and too many chains that were not seen before wait for what is left")
 
 // courtesy lets known devices go first where processors are scarce. To parse and
 // to verify a chain takes what ten to a hundred checks of recognised devices
@@ -72,7 +72,7 @@ func newCourtesy() (*courtesy, error) {
 	return c, nil
 }
 
-// do does work on a chain when its turn comes. The error is errCrowded, or the
+// do does work on a chain when its turn comes. The error is errNoTurn, or the
 // context's, if that ended before.
 func (c *courtesy) do(ctx context.Context, work func()) error {
 	ahead := c.waiting.Add(1)
@@ -98,7 +98,7 @@ func (c *courtesy) wait(ctx context.Context, ahead int64) (now time.Time, err er
 	// Half of the time that is left is for what comes then.
 	if deadline, ok := ctx.Deadline(); ok && c.scarce.Load() {
 		if time.Duration(ahead*courtesyShare*c.cost.Load()/c.processors) > time.Until(deadline)/2 {
-			return now, errCrowded
+			return now, errNoTurn
 		}
 	}
 	var until time.Time

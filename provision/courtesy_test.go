@@ -115,12 +115,12 @@ func TestCourtesyEnds(t *testing.T) {
 			t.Errorf("beside known devices, with little time: %v", err)
 		}
 		began := time.Now()
-		if err := c.do(soon, long); !errors.Is(err, errCrowded) && !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 0 {
+		if err := c.do(soon, long); !errors.Is(err, errNoTurn) && !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 0 {
 			t.Errorf("with no time left: %v after %s", err, time.Since(began))
 		}
 		later, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if err := c.do(later, long); !errors.Is(err, errCrowded) || time.Since(began) != 0 {
+		if err := c.do(later, long); !errors.Is(err, errNoTurn) || time.Since(began) != 0 {
 			t.Errorf("where the wait is longer than the time: %v after %s", err, time.Since(began))
 		}
 		time.Sleep(2 * courtesyWindow)

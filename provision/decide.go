@@ -269,7 +269,7 @@ func storeFinding(err error, d *Decision) finding {
 	case errors.Is(err, ErrQuota):
 		d.RetryAfter = quotaRetryAfter
 		return finding{QuotaExceeded, err.Error()}
-	case errors.Is(err, errCrowdedOut):
+	case errors.Is(err, errNoPlace):
 		return finding{Overloaded, err.Error()}
 	case errors.As(err, &rate):
 		d.RetryAfter = rate.After
@@ -295,7 +295,7 @@ func chainFinding(err error, d *Decision) finding {
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return finding{Overloaded, "the check's time ran out while it waited for a CPU"}
-	case errors.Is(err, errCrowded):
+	case errors.Is(err, errNoTurn):
 		return finding{Overloaded, err.Error()}
 	case !errors.As(err, &failure):
 		return finding{Internal, err.Error()}

@@ -301,7 +301,7 @@ func (g *Gate) gather(ctx context.Context, c *Connection) (*Facts, *liveHub) {
 	} else {
 		if !c.DryRun {
 			if !g.unrecognised.enter() {
-				f.Connection.Problem = &Problem{Overloaded, errCrowdedOut.Error()}
+				f.Connection.Problem = &Problem{Overloaded, errNoPlace.Error()}
 				return f, nil
 			}
 			defer g.unrecognised.leave()
@@ -400,7 +400,7 @@ func (g *Gate) lookUp(ctx context.Context, h *liveHub, id DeviceID, name string,
 	}
 	if stranger {
 		if !g.unrecognised.enter() {
-			return nil, false, errCrowdedOut
+			return nil, false, errNoPlace
 		}
 		defer g.unrecognised.leave()
 	}

@@ -22,8 +22,8 @@ func (r room) leave() { <-r }
 
 func (r room) full() bool { return len(r) == cap(r) }
 
-// errCrowdedOut is for who finds no place among those that are not recognised.
-var errCrowdedOut = errors.New("half of what authz.max_in_flight allows are checks of devices that are not recognised")
+// errNoPlace is for who finds no place among those that are not recognised.
+var errNoPlace = errors.New("half of what authz.max_in_flight allows are checks of devices that are not recognised")
 
 // crowded is the decision on a first connection too many.
 func crowded(d Decision, why string) Decision {

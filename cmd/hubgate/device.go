@@ -32,6 +32,17 @@ func newDevice(std streams) *cobra.Command {
 	), "work on the embedded store, which nobody may be serving")
 }
 
+// withDevice is with for what is done to one device, at that path of the API.
+func (t *target) withDevice(ctx context.Context, hub, device string, work func(client *client, path string) error) error {
+	return t.with(ctx, func(c *client) error {
+		path, err := c.devicePath(ctx, hub, device)
+		if err != nil {
+			return err
+		}
+		return work(c, path)
+	})
+}
+
 // apiPage is how many devices are asked for at once.
 const apiPage = 1000
 
@@ -264,15 +275,11 @@ provisions itself again. To keep it out, use ` + "`hubgate device disable`" + `.
 		Args:              args("HUB", "DEVICE"),
 		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
+			return t.withDevice(c.Context(), args[0], args[1], func(client *client, path string) error {
 				if err := client.call(c.Context(), http.MethodDelete, path, nil, nil, nil); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(std.out, "%s on hub %s is deleted. It provisions itself again when it next connects;"+
+				_, err := fmt.Fprintf(std.out, "%s on hub %s is deleted. It provisions itself again when it next connects;"+
 					" to keep a device out, disable it instead.\n", args[1], args[0])
 				return err
 			})

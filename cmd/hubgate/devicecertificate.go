@@ -32,11 +32,7 @@ and the device has to name its hub in SNI, or use a listener that does.`,
 			if err != nil {
 				return err
 			}
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
+			return t.withDevice(c.Context(), args[0], args[1], func(client *client, path string) error {
 				var d admin.Device
 				if err := client.call(c.Context(), http.MethodPut, path+"/certificate", nil, admin.NewCustomCertificate{Certificate: text}, &d); err != nil {
 					return err
@@ -58,11 +54,7 @@ func newDeviceCertificateRemove(t *target, std streams) *cobra.Command {
 		Args:              args("HUB", "DEVICE"),
 		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
+			return t.withDevice(c.Context(), args[0], args[1], func(client *client, path string) error {
 				if err := client.call(c.Context(), http.MethodDelete, path+"/certificate", nil, nil, nil); err != nil {
 					return err
 				}

@@ -149,11 +149,7 @@ func newDeviceUpdate(t *target, std streams) *cobra.Command {
 			if len(body) == 0 && !f.filters() && !f.noFilters {
 				return usage("nothing is to be changed: give at least one flag")
 			}
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
+			return t.withDevice(c.Context(), args[0], args[1], func(client *client, path string) error {
 				var d admin.Device
 				switch {
 				case f.noFilters:

@@ -30,11 +30,7 @@ that network can read the secret.`,
 		Args:              args("HUB", "DEVICE"),
 		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
+			return t.withDevice(c.Context(), args[0], args[1], func(client *client, path string) error {
 				var made admin.DeviceSecret
 				if err := client.call(c.Context(), http.MethodPost, path+"/secret", nil, nil, &made); err != nil {
 					return err
@@ -63,11 +59,7 @@ func newDeviceSecretRemove(t *target, std streams) *cobra.Command {
 		Args:              args("HUB", "DEVICE"),
 		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
+			return t.withDevice(c.Context(), args[0], args[1], func(client *client, path string) error {
 				if err := client.call(c.Context(), http.MethodDelete, path+"/secret", nil, nil, nil); err != nil {
 					return err
 				}

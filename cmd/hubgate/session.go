@@ -116,11 +116,7 @@ it out, use ` + "`hubgate device disable`" + `, which ends its connections too.`
 		Args:              args("HUB", "DEVICE"),
 		ValidArgsFunction: t.completeHubs(t.completeDevices),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.with(c.Context(), func(client *client) error {
-				path, err := client.devicePath(c.Context(), args[0], args[1])
-				if err != nil {
-					return err
-				}
+			return t.withDevice(c.Context(), args[0], args[1], func(client *client, path string) error {
 				var ended admin.Sessions
 				if err := client.call(c.Context(), http.MethodPost, path+"/end-sessions", nil, nil, &ended); err != nil {
 					return err
